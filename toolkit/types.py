@@ -1,0 +1,35 @@
+"""The typed structures that DataModules hand to tasks and tasks hand back. Imports torch only.
+
+Shape legend: B batch, C channels, H height, W width, K classes.
+"""
+
+from typing import Literal, NamedTuple
+
+from torch import Tensor
+
+Stage = Literal["train", "val", "test"]
+
+IGNORE_LABEL = -100
+"""Label of a sample that counts nowhere: in no loss and in no metric (torch's own ``ignore_index``)."""
+
+
+class ImageBatch(NamedTuple):
+    """Images with one label each, as they come from the loader: raw pixels, not augmented, not normalised."""
+
+    image: Tensor
+    """``(B, C, H, W)``, uint8, raw pixels in 0..255."""
+    label: Tensor
+    """``(B,)``, int64, class numbers in 0..K-1; ``IGNORE_LABEL`` marks an unreadable sample."""
+    index: Tensor
+    """``(B,)``, int64, the sample's number in its data set."""
+    key: Tensor
+    """``(B,)``, int64, the sample's key for `toolkit.keys`, a hash of (seed, epoch, index)."""
+
+
+class ImagePrediction(NamedTuple):
+    """What `predict` writes for a batch of classified images."""
+
+    probability: Tensor
+    """``(B, K)``, float32, each row sums to 1."""
+    index: Tensor
+    """``(B,)``, int64, the sample's number in its data set."""
