@@ -1,0 +1,1 @@
+"""Data: one data set or one data format per file."""

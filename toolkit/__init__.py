@@ -1,0 +1,1 @@
+"""Tasks, networks, losses and metrics: what is trained."""

@@ -33,3 +33,14 @@ class ImagePrediction(NamedTuple):
     """``(B, K)``, float32, each row sums to 1."""
     index: Tensor
     """``(B,)``, int64, the sample's number in its data set."""
+    readable: Tensor
+    """``(B,)``, bool; false where the file could not be read and the probabilities mean nothing."""
+
+
+class Baseline(NamedTuple):
+    """What a predictor that learned nothing scores: the figure beside every result."""
+
+    name: str
+    """What it does, such as "majority class"."""
+    metrics: dict[str, float]
+    """Score by metric name without stage, such as ``{"acc": 0.1}``."""

@@ -1,0 +1,115 @@
+"""The abstract DataModule: splits, keyed order and loaders, the same for every kind of data."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from lightning.pytorch import LightningDataModule
+from lightning.pytorch.utilities.rank_zero import rank_zero_info
+from torch.utils.data import DataLoader, Dataset
+
+from datamodules.sampler import BatchIndex, EvaluationSampler, TrainSampler
+from toolkit.errors import UserError
+from toolkit.types import Baseline, Stage
+
+
+class BatchedDataset(Dataset[Any], ABC):
+    """A data set that is asked for whole batches: it decodes or slices, collates, and computes the keys."""
+
+    @abstractmethod
+    def __len__(self) -> int:
+        """Number of samples."""
+
+    @abstractmethod
+    def __getitem__(self, batch: BatchIndex) -> Any:
+        """A batch of `toolkit.types` with the samples asked for, in that order."""
+
+
+class BaseDataModule(LightningDataModule, ABC):
+    """Data sets for training, validation, test and prediction, and what a task must know about them.
+
+    A subclass implements `dataset` and says as properties what tasks need (``num_classes``, ...); the command line
+    links a property to the task's or network's argument of the same name. Order and augmentation of the training data
+    are a pure function of (seed, epoch, index): see `datamodules.sampler` and `toolkit.keys`.
+
+    Args:
+        batch_size: Samples in one training step, over all devices.
+        num_workers: Processes that read ahead; 0 reads in the training process.
+        eval_batch_size: Samples in an evaluation batch, over all devices; by default ``batch_size``.
+    """
+
+    seed: int = 0
+    """Seed of the run; the command line sets it to ``seed_everything``."""
+
+    def __init__(self, batch_size: int = 64, num_workers: int = 0, eval_batch_size: int | None = None) -> None:
+        super().__init__()
+        if batch_size < 1 or num_workers < 0:
+            raise UserError(
+                f"data.init_args: need batch_size >= 1 and num_workers >= 0, got {batch_size} and {num_workers}."
+            )
+        self.batch_size = batch_size
+        self.num_workers = num_workers
+        self.eval_batch_size = eval_batch_size or batch_size
+
+    @abstractmethod
+    def dataset(self, stage: Stage) -> BatchedDataset:
+        """The split of a stage; called often, so keep what is expensive."""
+
+    def baseline(self, stage: Stage) -> Baseline | None:
+        """The score of a predictor that learned nothing on a split; None where there is none worth naming."""
+        return None
+
+    def sample_name(self, index: int) -> str:
+        """What a row of predictions is called: a path, or the number of the sample."""
+        return f"test[{index}]"
+
+    def unreadable(self, indices: Sequence[int]) -> dict[int, str]:
+        """Why samples of the prediction set could not be read, by sample number."""
+        return {}
+
+    # Loaders ----------------------------------------------------------------------------------------------------------
+
+    def train_dataloader(self) -> DataLoader[Any]:
+        """Keyed batches of the training split; the incomplete last batch of an epoch is dropped and told."""
+        rank, world_size = self._place()
+        dataset = self.dataset("train")
+        sampler = TrainSampler(len(dataset), self.batch_size, self.seed, rank, world_size)
+        if dropped := len(dataset) % self.batch_size:
+            rank_zero_info(f"data: each epoch drops its incomplete last batch ({dropped} of {len(dataset)} samples)")
+        return self._loader(dataset, sampler)
+
+    def val_dataloader(self) -> DataLoader[Any]:
+        """Every sample of the validation split once."""
+        return self._evaluation_loader("val")
+
+    def test_dataloader(self) -> DataLoader[Any]:
+        """Every sample of the test split once."""
+        return self._evaluation_loader("test")
+
+    def predict_dataloader(self) -> DataLoader[Any]:
+        """What `predict` goes through: the test split, unless a subclass says otherwise."""
+        return self._evaluation_loader("test")
+
+    def _evaluation_loader(self, stage: Stage) -> DataLoader[Any]:
+        dataset = self.dataset(stage)
+        return self._loader(dataset, EvaluationSampler(len(dataset), self.eval_batch_size, *self._place()))
+
+    def _loader(self, dataset: BatchedDataset, sampler: TrainSampler | EvaluationSampler) -> DataLoader[Any]:
+        return DataLoader(
+            dataset,
+            batch_size=None,  # the sampler deals whole batches
+            sampler=sampler,
+            num_workers=self.num_workers,
+            persistent_workers=self.num_workers > 0,
+            pin_memory=self.num_workers > 0 and torch.cuda.is_available(),
+            generator=torch.Generator(),  # else each new iterator would move the global generator
+        )
+
+    def _place(self) -> tuple[int, int]:
+        """(rank, number of ranks)."""
+        if self.trainer is None:
+            return 0, 1
+        if self.trainer.world_size > 1 and self.trainer._accelerator_connector.use_distributed_sampler:
+            raise UserError("trainer.use_distributed_sampler: the DataModule deals batches to ranks itself; set false.")
+        return self.trainer.global_rank, self.trainer.world_size

@@ -1,0 +1,106 @@
+"""Which samples make up which batch: a pure function of (seed, epoch, batch), on any number of ranks."""
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+from torch.utils.data import Sampler
+
+from toolkit.errors import UserError
+
+
+class BatchIndex(NamedTuple):
+    """The samples of one rank's batch: what a data set is asked for."""
+
+    epoch: int
+    """Epoch, counted from 0; augmentation keys depend on it."""
+    index: Tensor
+    """``(B,)``, int64, sample numbers."""
+
+
+class TrainSampler(Sampler[BatchIndex]):
+    """One permutation of the whole set an epoch, cut into global batches; each rank takes its slice of each.
+
+    The incomplete last global batch is dropped: the next epoch's permutation drops other samples. Order does not depend
+    on the number of ranks or workers, and every rank has the same number of batches.
+
+    Args:
+        length: Number of samples.
+        batch_size: Samples in a global batch, over all ranks.
+        seed: Seed of the run.
+        rank: This process.
+        world_size: Number of processes.
+
+    Raises:
+        UserError: The batch is larger than the set, or does not divide by the ranks.
+
+    >>> sorted(torch.cat([batch.index for batch in TrainSampler(length=4, batch_size=2, seed=0)]).tolist())
+    [0, 1, 2, 3]
+    """
+
+    def __init__(self, length: int, batch_size: int, seed: int, rank: int = 0, world_size: int = 1) -> None:
+        if batch_size < 1 or batch_size % world_size:
+            raise UserError(
+                f"data.init_args.batch_size: the global batch of {batch_size} does not divide by {world_size} devices; "
+                f"write a multiple of {world_size}."
+            )
+        if batch_size > length:
+            raise UserError(
+                f"data.init_args.batch_size: the global batch of {batch_size} is larger than the training split of "
+                f"{length} samples; write at most {length}."
+            )
+        self.length, self.batch_size, self.seed = length, batch_size, seed
+        self.rank, self.world_size = rank, world_size
+        self.epoch = 0
+
+    def set_epoch(self, epoch: int) -> None:
+        """Called by the Trainer at the start of each epoch."""
+        self.epoch = epoch
+
+    def __len__(self) -> int:
+        return self.length // self.batch_size
+
+    def __iter__(self) -> Iterator[BatchIndex]:
+        # Two words of seed: adding them would make (seed 1, epoch 0) and (seed 0, epoch 1) the same permutation.
+        generator = torch.Generator().manual_seed((self.seed << 32) ^ self.epoch)
+        order = torch.randperm(self.length, generator=generator)
+        for batch in order[: len(self) * self.batch_size].split(self.batch_size):
+            yield BatchIndex(self.epoch, batch.chunk(self.world_size)[self.rank])
+
+
+class EvaluationSampler(Sampler[BatchIndex]):
+    """Every sample once, in order, with the same number of batches on every rank.
+
+    No rank is padded with duplicates: the shares of a batch differ by at most one sample. A last batch with fewer
+    samples than ranks joins the one before, because a rank without a batch would leave the others waiting.
+
+    Args:
+        length: Number of samples.
+        batch_size: Samples in a global batch, over all ranks.
+        rank: This process.
+        world_size: Number of processes.
+
+    Raises:
+        UserError: There are fewer samples than ranks.
+
+    >>> [batch.index.tolist() for batch in EvaluationSampler(length=7, batch_size=4, rank=1, world_size=2)]
+    [[2, 3], [6]]
+    """
+
+    def __init__(self, length: int, batch_size: int, rank: int = 0, world_size: int = 1) -> None:
+        if length < world_size:
+            raise UserError(f"data: {length} samples cannot be evaluated on {world_size} devices; use fewer devices.")
+        self.length, self.batch_size = length, max(batch_size, world_size)
+        self.rank, self.world_size = rank, world_size
+
+    def __len__(self) -> int:
+        full, rest = divmod(self.length, self.batch_size)
+        return max(1, full + (rest >= self.world_size))
+
+    def __iter__(self) -> Iterator[BatchIndex]:
+        for number in range(len(self)):
+            last = number == len(self) - 1
+            stop = self.length if last else (number + 1) * self.batch_size
+            batch = torch.arange(number * self.batch_size, stop)
+            yield BatchIndex(0, batch.tensor_split(self.world_size)[self.rank])

@@ -1,0 +1,258 @@
+"""The abstract task: what every family's LightningModule shares, and nothing that only some of them need."""
+
+import inspect
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar, Literal, Self
+
+import torch
+from lightning.pytorch import LightningModule
+from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable, ReduceLROnPlateau
+from lightning.pytorch.core.mixins.hparams_mixin import _given_hyperparameters
+from lightning.pytorch.utilities.types import OptimizerLRScheduler
+from torch import Tensor, nn
+from torchmetrics import MetricCollection
+
+from toolkit.errors import UserError
+from toolkit.metrics.running_means import RunningMeans
+from toolkit.nn.pretrained import without_pretrained
+from toolkit.optim.horizon import HorizonScheduler
+from toolkit.types import Stage
+
+
+@dataclass(frozen=True)
+class SchedulerConfig:
+    """When the learning-rate scheduler steps.
+
+    Args:
+        interval: After every optimizer step or every epoch; by default what suits the scheduler: steps for those of
+            `toolkit.optim`, epochs for torch's.
+        frequency: Step every so many intervals.
+        monitor: The metric that ``ReduceLROnPlateau`` watches; by default the task's own.
+    """
+
+    interval: Literal["step", "epoch"] | None = None
+    frequency: int = 1
+    monitor: str | None = None
+
+
+class Task(LightningModule, ABC):
+    """A network, its loss, its metrics and its optimizer: everything of a training but the data and the loop.
+
+    A family implements `step` (one batch to a loss) and `predict_step`. `step` reports through `record`, and updates
+    ``self.metrics(stage)``; this class logs: in training the means since the last logged step, in evaluation the exact
+    means over the epoch, whatever the number of devices.
+
+    Args:
+        net: The network.
+        optimizer: From parameters to an optimizer; AdamW with torch's defaults if None.
+        scheduler: From optimizer to a learning-rate scheduler; constant if None.
+        scheduler_config: When the scheduler steps.
+        metrics: Metrics of validation and test, named without stage; cloned for each stage.
+        scalars: Names of the values that `record` takes.
+    """
+
+    monitor: ClassVar[str] = "val/loss"
+    """The metric that says which checkpoint is best."""
+    mode: ClassVar[Literal["min", "max"]] = "min"
+    """Whether the monitored metric is better when small or large."""
+
+    def __new__(cls, *args: Any, **kwargs: Any) -> Self:
+        """Note the plain constructor arguments, so that a task built in Python reloads with its network alone."""
+        self = super().__new__(cls)
+        given = inspect.signature(cls.__init__).bind_partial(self, *args, **kwargs).arguments
+        object.__setattr__(self, "_plain_arguments", {name: value for name, value in given.items() if _is_plain(value)})
+        return self
+
+    def __init__(
+        self,
+        net: nn.Module,
+        optimizer: OptimizerCallable | None = None,
+        scheduler: LRSchedulerCallable | None = None,
+        scheduler_config: SchedulerConfig | None = None,
+        *,
+        metrics: MetricCollection | None = None,
+        scalars: Sequence[str] = ("loss",),
+    ) -> None:
+        super().__init__()
+        self._save_arguments()
+        self.net = net
+        self.optimizer = optimizer
+        self.scheduler = scheduler
+        self.scheduler_config = scheduler_config or SchedulerConfig()
+        stages: tuple[Stage, ...] = ("train", "val", "test")
+        metrics = metrics or MetricCollection({})
+        self._means = nn.ModuleDict({f"{stage}_means": RunningMeans(scalars) for stage in stages})
+        self._metrics_of = nn.ModuleDict({f"{s}_metrics": metrics.clone(prefix=f"{s}/") for s in ("val", "test")})
+
+    @abstractmethod
+    def step(self, batch: Any, stage: Stage) -> Tensor:
+        """Loss of one batch, a scalar; calls `record` and updates the stage's metrics."""
+
+    @abstractmethod
+    def predict_step(self, batch: Any, batch_idx: int) -> Any:
+        """A typed structure of `toolkit.types` that can be written to a file."""
+
+    def forward(self, *args: Any, **kwargs: Any) -> Any:
+        """The network's own forward."""
+        return self.net(*args, **kwargs)
+
+    # What step reports ------------------------------------------------------------------------------------------------
+
+    def metrics(self, stage: Stage) -> MetricCollection:
+        """The metrics of "val" or "test"."""
+        collection = self._metrics_of[f"{stage}_metrics"]
+        assert isinstance(collection, MetricCollection)
+        return collection
+
+    def means(self, stage: Stage) -> RunningMeans:
+        """The accumulated scalars of a stage."""
+        means = self._means[f"{stage}_means"]
+        assert isinstance(means, RunningMeans)
+        return means
+
+    def record(self, stage: Stage, weight: Tensor | float, **values: Tensor) -> None:
+        """Accumulate scalars of one batch on the device; they are logged later as means over all ranks.
+
+        Args:
+            stage: Which stage's means.
+            weight: How many samples (or tokens) the values stand for.
+            **values: The batch's mean of each scalar, in the order of the constructor's ``scalars``.
+        """
+        means = self.means(stage)
+        assert list(values) == means.names, f"record() got {list(values)}, the task declares {means.names}"
+        means.update(list(values.values()), weight)
+
+    # The loop's hooks -------------------------------------------------------------------------------------------------
+
+    def training_step(self, batch: Any, batch_idx: int) -> Tensor:
+        """One call is one *training step*: what ``max_steps``, schedules, checkpoints and the x axis count."""
+        return self.step(batch, "train")
+
+    def on_train_batch_end(self, outputs: Any, batch: Any, batch_idx: int) -> None:
+        """Log the window's means, on logging steps only: every logged key costs a quarter millisecond a step."""
+        if self.trainer._logger_connector.should_update_logs and not self.trainer.fit_loop._should_accumulate():
+            means = self.means("train")
+            window = self.trainer.strategy.reduce(means.window(), reduce_op="sum")
+            means.mark()
+            assert isinstance(window, Tensor)
+            self.log_dict({f"train/{name}": value for name, value in means.means_of(window).items()}, prog_bar=True)
+
+    def on_train_epoch_end(self) -> None:
+        """Log the epoch's means as ``train/<name>_epoch``."""
+        means = self.means("train")
+        self._log_epoch({f"train/{name}_epoch": value for name, value in means.compute().items()})
+        means.reset()
+
+    def validation_step(self, batch: Any, batch_idx: int) -> None:
+        """Accumulate; nothing is logged before the epoch's end."""
+        self.step(batch, "val")
+
+    def on_validation_epoch_end(self) -> None:
+        """Log the exact means and metrics of the whole validation set."""
+        self._log_evaluation("val")
+
+    def test_step(self, batch: Any, batch_idx: int) -> None:
+        """Accumulate; nothing is logged before the epoch's end."""
+        self.step(batch, "test")
+
+    def on_test_epoch_end(self) -> None:
+        """Log the exact means and metrics of the whole test set."""
+        self._log_evaluation("test")
+
+    def _log_evaluation(self, stage: Stage) -> None:
+        means, metrics = self.means(stage), self.metrics(stage)
+        self._log_epoch({f"{stage}/{name}": value for name, value in means.compute().items()} | metrics.compute())
+        means.reset()
+        metrics.reset()
+
+    def _log_epoch(self, values: dict[str, Tensor]) -> None:
+        # The values are already equal on all ranks; sync_dist only tells Lightning that this was thought of.
+        self.log_dict(values, prog_bar=True, on_step=False, on_epoch=True, sync_dist=True, batch_size=1)
+
+    # Optimizer --------------------------------------------------------------------------------------------------------
+
+    def configure_optimizers(self) -> OptimizerLRScheduler:
+        """Build optimizer and scheduler over the parameters that train; a horizon is told here."""
+        trainable = [parameter for parameter in self.parameters() if parameter.requires_grad]
+        if not trainable:
+            raise UserError("model: no parameter requires a gradient, so there is nothing to train; unfreeze a layer.")
+        optimizer = self.optimizer(trainable) if self.optimizer else torch.optim.AdamW(trainable)
+        if self.scheduler is None:
+            return optimizer
+        scheduler = self.scheduler(optimizer)
+        has_horizon = isinstance(scheduler, HorizonScheduler)
+        interval = self.scheduler_config.interval or ("step" if has_horizon else "epoch")
+        if isinstance(scheduler, HorizonScheduler) and scheduler.total_steps is None:
+            scheduler.set_total_steps(self._horizon(interval))
+        own = scheduler.monitor if isinstance(scheduler, ReduceLROnPlateau) else None
+        return {
+            "optimizer": optimizer,
+            "lr_scheduler": {
+                "scheduler": scheduler,
+                "interval": interval,
+                "frequency": self.scheduler_config.frequency,
+                "monitor": self.scheduler_config.monitor or own or self.monitor,
+            },
+        }
+
+    def _horizon(self, interval: Literal["step", "epoch"]) -> int:
+        horizon = self.trainer.estimated_stepping_batches if interval == "step" else self.trainer.max_epochs
+        if horizon is None or not 0 < horizon < float("inf"):
+            raise UserError(
+                f"model.init_args.scheduler: its horizon follows from the length of the run, which is {horizon}; "
+                "set trainer.max_epochs or trainer.max_steps, or the scheduler's total_steps."
+            )
+        return int(horizon)
+
+    # Checkpoints ------------------------------------------------------------------------------------------------------
+
+    def _save_arguments(self) -> None:
+        """Keep what rebuilds this task: the CLI's description if it made the task, else the plain arguments."""
+        if _given_hyperparameters.get() is not None:
+            self.save_hyperparameters(logger=False)
+        else:
+            self.save_hyperparameters(self.__dict__["_plain_arguments"], logger=False)
+
+    @classmethod
+    def load_from_checkpoint(cls, checkpoint_path: str | Path, **kwargs: Any) -> Self:  # type: ignore[override]
+        """Rebuild a task from a checkpoint file, never from an address, and never downloading pretrained weights.
+
+        Args:
+            checkpoint_path: A local file. Tensors and plain values only are read (``weights_only=True``).
+            **kwargs: As Lightning's; constructor arguments given here win. A task that was built in Python needs its
+                network: ``load_from_checkpoint(path, net=net)``.
+
+        Raises:
+            UserError: There is no such file, it is an address, or it does not say how to build the network.
+        """
+        path = Path(checkpoint_path)
+        if "://" in str(checkpoint_path) or not path.is_file():
+            raise UserError(f"checkpoint: need an existing local file, got {str(checkpoint_path)!r}.")
+        kwargs.setdefault("map_location", "cpu")
+        with without_pretrained():
+            try:
+                return super().load_from_checkpoint(path, weights_only=True, **kwargs)
+            except TypeError as error:
+                if "missing" not in str(error):
+                    raise
+                raise UserError(
+                    f"checkpoint {str(path)!r}: it was written by a task built in Python and does not describe its "
+                    f"modules; load it with {cls.__name__}.load_from_checkpoint(path, net=net). ({error})"
+                ) from error
+
+
+def _is_plain(value: Any) -> bool:
+    """Whether a value survives a checkpoint that holds tensors and plain data only."""
+    if isinstance(value, (list, tuple)):
+        return all(map(_is_plain, value))
+    if isinstance(value, dict):
+        return all(map(_is_plain, _flatten(value)))
+    return value is None or isinstance(value, (bool, int, float, str))
+
+
+def _flatten(mapping: dict[Any, Any]) -> Iterator[Any]:
+    yield from mapping.keys()
+    yield from mapping.values()
