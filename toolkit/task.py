@@ -19,7 +19,7 @@ from toolkit.errors import UserError
 from toolkit.metrics.running_means import RunningMeans
 from toolkit.nn.pretrained import without_pretrained
 from toolkit.optim.horizon import HorizonScheduler
-from toolkit.types import Stage
+from toolkit.types import Stage, StepOutput
 
 
 @dataclass(frozen=True)
@@ -58,6 +58,8 @@ class Task(LightningModule, ABC):
     """The metric that says which checkpoint is best."""
     mode: ClassVar[Literal["min", "max"]] = "min"
     """Whether the monitored metric is better when small or large."""
+    input_kind: ClassVar[str | None] = None
+    """What `predict --input` reads for this task ("image", ...); None: only a DataModule's own samples."""
 
     def __new__(cls, *args: Any, **kwargs: Any) -> Self:
         """Note the plain constructor arguments, so that a task built in Python reloads with its network alone."""
@@ -88,8 +90,8 @@ class Task(LightningModule, ABC):
         self._metrics_of = nn.ModuleDict({f"{s}_metrics": metrics.clone(prefix=f"{s}/") for s in ("val", "test")})
 
     @abstractmethod
-    def step(self, batch: Any, stage: Stage) -> Tensor:
-        """Loss of one batch, a scalar; calls `record` and updates the stage's metrics."""
+    def step(self, batch: Any, stage: Stage) -> StepOutput:
+        """Loss of one batch, and in evaluation its prediction; calls `record` and updates the stage's metrics."""
 
     @abstractmethod
     def predict_step(self, batch: Any, batch_idx: int) -> Any:
@@ -129,7 +131,7 @@ class Task(LightningModule, ABC):
 
     def training_step(self, batch: Any, batch_idx: int) -> Tensor:
         """One call is one *training step*: what ``max_steps``, schedules, checkpoints and the x axis count."""
-        return self.step(batch, "train")
+        return self.step(batch, "train").loss
 
     def on_train_batch_end(self, outputs: Any, batch: Any, batch_idx: int) -> None:
         """Log the window's means, on logging steps only: every logged key costs a quarter millisecond a step."""
@@ -146,17 +148,17 @@ class Task(LightningModule, ABC):
         self._log_epoch({f"train/{name}_epoch": value for name, value in means.compute().items()})
         means.reset()
 
-    def validation_step(self, batch: Any, batch_idx: int) -> None:
-        """Accumulate; nothing is logged before the epoch's end."""
-        self.step(batch, "val")
+    def validation_step(self, batch: Any, batch_idx: int) -> Any:
+        """Accumulate; nothing is logged before the epoch's end. Callbacks get the prediction as ``outputs``."""
+        return self.step(batch, "val").prediction
 
     def on_validation_epoch_end(self) -> None:
         """Log the exact means and metrics of the whole validation set."""
         self._log_evaluation("val")
 
-    def test_step(self, batch: Any, batch_idx: int) -> None:
-        """Accumulate; nothing is logged before the epoch's end."""
-        self.step(batch, "test")
+    def test_step(self, batch: Any, batch_idx: int) -> Any:
+        """Accumulate; nothing is logged before the epoch's end. Callbacks get the prediction as ``outputs``."""
+        return self.step(batch, "test").prediction
 
     def on_test_epoch_end(self) -> None:
         """Log the exact means and metrics of the whole test set."""
@@ -215,6 +217,31 @@ class Task(LightningModule, ABC):
             self.save_hyperparameters(logger=False)
         else:
             self.save_hyperparameters(self.__dict__["_plain_arguments"], logger=False)
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Write down which task this is."""
+        checkpoint["task"] = f"{type(self).__module__}.{type(self).__qualname__}"
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Refuse another task's or network's weights before anything is loaded.
+
+        Raises:
+            UserError: Names the first weights that do not fit.
+        """
+        stored, own = checkpoint["state_dict"], self.state_dict()
+        wrong = [f"{name}: missing in the checkpoint" for name in own.keys() - stored.keys()]
+        wrong += [f"{name}: unknown to this model" for name in stored.keys() - own.keys()]
+        wrong += [
+            f"{name}: {tuple(stored[name].shape)} in the checkpoint, {tuple(own[name].shape)} in this model"
+            for name in own.keys() & stored.keys()
+            if stored[name].shape != own[name].shape
+        ]
+        if wrong:
+            raise UserError(
+                f"checkpoint: it was written by {checkpoint.get('task', 'an unknown task')} and does not fit this "
+                f"{type(self).__name__}; {len(wrong)} weights differ, such as {'; '.join(sorted(wrong)[:3])}. "
+                "Give the checkpoint of a run with the same task and network."
+            )
 
     @classmethod
     def load_from_checkpoint(cls, checkpoint_path: str | Path, **kwargs: Any) -> Self:  # type: ignore[override]

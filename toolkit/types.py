@@ -3,7 +3,7 @@
 Shape legend: B batch, C channels, H height, W width, K classes.
 """
 
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 from torch import Tensor
 
@@ -35,6 +35,15 @@ class ImagePrediction(NamedTuple):
     """``(B,)``, int64, the sample's number in its data set."""
     readable: Tensor
     """``(B,)``, bool; false where the file could not be read and the probabilities mean nothing."""
+
+
+class StepOutput(NamedTuple):
+    """What a task's ``step`` returns."""
+
+    loss: Tensor
+    """Scalar; what is minimised in training."""
+    prediction: Any = None
+    """In evaluation: what `predict` would return for the batch, for the callbacks that draw it."""
 
 
 class Baseline(NamedTuple):

@@ -1,0 +1,121 @@
+"""Weights & Biases that is never in the way: online with a login, offline without, a warning when it cannot start."""
+
+import netrc
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlparse
+
+from lightning.fabric.loggers.logger import rank_zero_experiment
+from lightning.pytorch.loggers import WandbLogger
+from lightning.pytorch.utilities.rank_zero import rank_zero_only, rank_zero_warn
+
+if TYPE_CHECKING:
+    from wandb.sdk.lib import RunDisabled
+    from wandb.wandb_run import Run
+
+START_SECONDS = 10.0
+"""How long an unreachable server may hold up a run; W&B's own default is 90."""
+
+
+class QuietWandbLogger(WandbLogger):
+    """Lightning's logger with three promises: no prompt, no long wait, no crash.
+
+    Mode, in this order: ``WANDB_MODE`` if set; online if a key is found (``WANDB_API_KEY`` or netrc); else offline,
+    with the command that uploads the run printed at the end. A server that does not answer within ten seconds turns the
+    run offline; W&B failing altogether costs a warning.
+
+    Args:
+        folder: The run folder; W&B's files go to its subfolder ``wandb``.
+        project: The W&B project.
+        name: The run's displayed name.
+        run_id: W&B's id of the run; a resumed run gives the same one and continues there.
+        entity: Team or user; W&B's default if None.
+        tags: Tags of the run.
+    """
+
+    def __init__(
+        self,
+        folder: str | Path,
+        project: str = "fulgurite",
+        name: str | None = None,
+        run_id: str | None = None,
+        entity: str | None = None,
+        tags: list[str] | None = None,
+    ) -> None:
+        # From a CLI, WandbLogger would receive resume=None, which overrides its own "allow".
+        super().__init__(
+            name=name, save_dir=str(folder), project=project, id=run_id, entity=entity, tags=tags, resume="allow"
+        )
+
+    @property
+    @rank_zero_experiment
+    def experiment(self) -> "Run | RunDisabled":
+        """The W&B run, started on first use."""
+        if self._experiment is None:
+            self._experiment = self._start()
+        return self._experiment
+
+    def _start(self) -> "Run | RunDisabled":
+        mode = os.environ.get("WANDB_MODE") or ("online" if _has_key() else "offline")
+        for attempt in dict.fromkeys([mode, "offline", "disabled"]):
+            try:
+                return self._init(attempt)
+            except Exception as error:
+                rank_zero_warn(f"wandb: cannot start in mode {attempt!r} ({type(error).__name__}: {error}).")
+                self._teardown()
+        raise AssertionError("a disabled W&B run always starts")
+
+    def _init(self, mode: str) -> "Run | RunDisabled":
+        import wandb
+
+        Path(self._wandb_init["dir"]).mkdir(parents=True, exist_ok=True)
+        settings = wandb.Settings(init_timeout=START_SECONDS, silent=True, console="off")
+        run = wandb.init(**self._wandb_init, mode=mode, settings=settings)  # type: ignore[arg-type]
+        run.define_metric("trainer/global_step")
+        run.define_metric("*", step_metric="trainer/global_step", step_sync=True)
+        return run
+
+    @staticmethod
+    def _teardown() -> None:
+        import wandb
+
+        try:
+            wandb.teardown()
+        except Exception as error:
+            rank_zero_warn(f"wandb: cannot be shut down ({error}).")
+
+    def sync_hint(self) -> str | None:
+        """One line that says where the run is, or how to upload it; None if W&B is off."""
+        run = self._experiment
+        if run is None or run.disabled:
+            return None
+        if run.offline:
+            return f"wandb sync {Path(run.dir).parent}"
+        return run.url
+
+    @rank_zero_only
+    def finalize(self, status: str) -> None:
+        """Nothing while the process lives: a test after the fit logs to the same run; `close` ends it."""
+
+    @rank_zero_only
+    def close(self, exit_code: int = 0) -> None:
+        """End the W&B run."""
+        if self._experiment is not None:
+            self._experiment.finish(exit_code=exit_code)
+            self._experiment = None
+
+    def __reduce__(self) -> Any:
+        raise TypeError("start processes with strategy 'ddp', not 'ddp_spawn': a W&B run cannot be pickled.")
+
+
+def _has_key() -> bool:
+    """Whether W&B would find a key without asking anybody."""
+    if os.environ.get("WANDB_API_KEY"):
+        return True
+    host = urlparse(os.environ.get("WANDB_BASE_URL", "https://api.wandb.ai")).hostname or ""
+    file = Path(os.environ.get("NETRC", "~/.netrc")).expanduser()
+    try:
+        return netrc.netrc(file).authenticators(host) is not None
+    except (OSError, netrc.NetrcParseError):
+        return False

@@ -1,0 +1,119 @@
+"""The command line: `python cli.py VERB ...`. Light to import: torch is loaded by the verbs that need it."""
+
+import os
+import sys
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from toolkit.errors import UserError
+
+if TYPE_CHECKING:
+    from toolkit.commands.parts import Parts
+
+HELP = """usage: python cli.py VERB [options]
+
+verbs:
+  fit       train from a config             python cli.py fit --config configs/vision/classification_digits.yaml
+  validate  evaluate on the validation set  python cli.py validate --ckpt_path RUN_FOLDER_OR_CHECKPOINT
+  test      evaluate on the test set        python cli.py test --ckpt_path RUN_FOLDER_OR_CHECKPOINT
+  predict   write predictions to a CSV      python cli.py predict --ckpt_path ... --input IMAGE_OR_FOLDER ...
+  seeds     one config over n seeds         python cli.py seeds --config CONFIG --n 5
+  list      what there is to choose from    python cli.py list
+
+Options of a verb: python cli.py VERB --help. Any value of a config can be set behind it:
+  --trainer.max_epochs 3 --data.batch_size 128 --model.optimizer AdamW --model.optimizer.lr 1e-3
+A second --config is merged over the first, such as one of configs/trainer/. Without --ckpt_path, the verbs that
+evaluate take the best checkpoint of the newest run of --config.
+"""
+TRAINER_VERBS = ("fit", "validate", "test", "predict")
+VERBS = (*TRAINER_VERBS, "seeds", "list")
+
+
+def main(args: Sequence[str] | None = None) -> Any:
+    """Run one command line.
+
+    Args:
+        args: The words after ``cli.py``; those of the process if None.
+
+    Returns:
+        What the verb made: for `fit`, `validate` and `test` the CLI object with ``trainer``, ``model``, ``datamodule``.
+
+    Raises:
+        SystemExit: 2 with one message on standard error if the input is wrong. ``FULGURITE_DEBUG=1`` shows tracebacks.
+    """
+    words = list(sys.argv[1:] if args is None else args)
+    try:
+        return _run(words)
+    except UserError as error:
+        if os.environ.get("FULGURITE_DEBUG"):
+            raise
+        print(f"error: {_message(error)}", file=sys.stderr)
+        raise SystemExit(2) from None
+
+
+def _run(words: list[str]) -> Any:
+    verb, rest = (words[0], words[1:]) if words else ("--help", [])
+    if verb in ("-h", "--help", "help"):
+        print(HELP)
+        return None
+    if verb not in VERBS:
+        from toolkit.commands.messages import did_you_mean
+
+        raise UserError(f"unknown verb {verb!r}; choose from {', '.join(VERBS)}.{did_you_mean(verb, VERBS)}")
+    if verb == "list":
+        from toolkit.commands.listing import listing
+
+        print(listing())
+        return None
+    if verb == "seeds":
+        from toolkit.commands.seeds import seeds
+
+        return seeds(rest)
+    return _run_trainer(verb, rest)
+
+
+def _run_trainer(verb: str, rest: list[str]) -> Any:
+    from lightning.pytorch.utilities.exceptions import MisconfigurationException
+
+    from toolkit.commands import trainer
+
+    try:
+        if verb == "fit":
+            return trainer.fit(rest, _parts())
+        if verb == "predict":
+            return trainer.predict(rest, _parts())
+        return trainer.evaluate(verb, rest, _parts())
+    except MisconfigurationException as error:
+        raise UserError(f"trainer: {error}") from error
+
+
+def _message(error: UserError) -> str:
+    """The message alone, also where a DataLoader worker wrapped it into its traceback."""
+    text = str(error)
+    return text.rpartition("UserError: ")[2].strip() if text.startswith("Caught UserError") else text
+
+
+def _parts() -> "Parts":
+    """Hand the verbs what lies above toolkit: DataModules, callbacks, loggers, run folders."""
+    from callbacks import defaults
+    from datamodules.base import BaseDataModule
+    from datamodules.facts import FACTS, input_data
+    from toolkit.commands.parts import Parts
+
+    return Parts(
+        data_class=BaseDataModule,
+        facts=FACTS,
+        new_run_folder=defaults.new_run_folder,
+        newest_run=defaults.newest_run,
+        loggers=defaults.loggers,
+        close_loggers=defaults.close_loggers,
+        fit_callbacks=defaults.fit_callbacks,
+        evaluation_callbacks=defaults.evaluation_callbacks,
+        summary=defaults.RunSummary,
+        prediction_writer=defaults.PredictionWriter,
+        input_data=input_data,
+    )
+
+
+if __name__ == "__main__":
+    main()

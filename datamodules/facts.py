@@ -1,0 +1,31 @@
+"""What DataModules tell tasks and networks, and the DataModule behind `predict --input`."""
+
+from collections.abc import Sequence
+
+from datamodules.base import BaseDataModule
+from datamodules.image_files import ImageFilesDataModule
+from toolkit.errors import UserError
+from toolkit.task import Task
+from toolkit.vision.image_classification import ImageClassification
+
+FACTS = ("num_classes", "class_names", "in_channels", "image_size", "pixel_mean", "pixel_std")
+"""Properties linked from ``data`` to the arguments of the same name of ``model`` and ``model.net``."""
+
+
+def input_data(task: Task, paths: Sequence[str], batch_size: int, num_workers: int) -> BaseDataModule:
+    """The DataModule that reads a user's files for a task.
+
+    Raises:
+        UserError: The task does not say what its input looks like.
+    """
+    if isinstance(task, ImageClassification):
+        if task.image_size is None:
+            raise UserError("predict: the checkpoint does not say to which image_size files are resized.")
+        return ImageFilesDataModule(
+            paths=list(paths),
+            image_size=task.image_size,
+            in_channels=task.in_channels,
+            batch_size=batch_size,
+            num_workers=num_workers,
+        )
+    raise UserError(f"predict: no reader of files for {type(task).__name__}; leave --input out.")

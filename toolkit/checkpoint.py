@@ -1,0 +1,74 @@
+"""Reading a checkpoint back: as plain data, or as the trained task."""
+
+import importlib
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from toolkit.errors import UserError
+from toolkit.task import Task
+
+
+def find_checkpoint(path: str | Path) -> Path:
+    """The checkpoint file that a path means: the file itself, or the best (else the last) one of a run folder.
+
+    Raises:
+        UserError: There is none, or the path is an address.
+    """
+    file = Path(path)
+    if "://" in str(path):
+        raise UserError(f"checkpoint: only local files are read, got the address {str(path)!r}; download it first.")
+    if file.is_file():
+        return file
+    if not file.exists():
+        raise UserError(f"checkpoint: no such file or run folder: {str(path)!r}.")
+    for name in ("checkpoints/best.ckpt", "checkpoints/last.ckpt"):
+        if (file / name).is_file():
+            return file / name
+    raise UserError(f"checkpoint: the folder {str(path)!r} holds no checkpoints/best.ckpt or checkpoints/last.ckpt.")
+
+
+def read_checkpoint(path: str | Path) -> dict[str, Any]:
+    """Read tensors and plain values, and nothing that could execute code.
+
+    Raises:
+        UserError: The file is no checkpoint, or needs more than ``weights_only=True`` allows.
+    """
+    file = find_checkpoint(path)
+    try:
+        content = torch.load(file, map_location="cpu", weights_only=True)
+    except Exception as error:  # torch raises half a dozen types for a damaged file
+        raise UserError(
+            f"checkpoint {str(file)!r}: not readable as a checkpoint ({str(error).splitlines()[0]})."
+        ) from error
+    if not isinstance(content, dict) or "state_dict" not in content:
+        raise UserError(f"checkpoint {str(file)!r}: it holds no 'state_dict', so it is no checkpoint of a task.")
+    return content
+
+
+def load(path: str | Path) -> Task:
+    """The trained task of a run folder or checkpoint, on the CPU, in evaluation mode.
+
+    Args:
+        path: A run folder (its best checkpoint) or a checkpoint file.
+
+    Raises:
+        UserError: There is no checkpoint, or it does not say how to build its network.
+    """
+    file = find_checkpoint(path)
+    content = read_checkpoint(file)
+    class_path = content.get("hyper_parameters", {}).get("_class_path") or content.get("task")
+    if class_path is None:
+        raise UserError(f"checkpoint {str(file)!r}: it does not name its task, so it was not written by this toolkit.")
+    module, _, name = class_path.rpartition(".")
+    try:
+        task_class = getattr(importlib.import_module(module), name)
+    except (ImportError, AttributeError) as error:
+        raise UserError(
+            f"checkpoint {str(file)!r}: its task {class_path} cannot be imported ({error}); run from the folder, or "
+            "install the package, that defines it."
+        ) from error
+    if not (isinstance(task_class, type) and issubclass(task_class, Task)):
+        raise UserError(f"checkpoint {str(file)!r}: {class_path} is no task.")
+    return task_class.load_from_checkpoint(file).eval()

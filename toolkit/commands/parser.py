@@ -1,0 +1,94 @@
+"""The command line's parser: jsonargparse with short class names of our own and errors that can be read."""
+
+import re
+from collections.abc import Sequence
+from typing import Any, NoReturn
+
+import yaml
+from jsonargparse import get_loader, set_loader
+from lightning.pytorch.cli import LightningArgumentParser
+
+from toolkit.commands.index import full_path
+from toolkit.commands.messages import readable
+from toolkit.errors import UserError
+
+
+def _expand(value: Any) -> Any:
+    """Replace short names by import paths wherever a config names a class."""
+    if isinstance(value, dict):
+        return {
+            key: full_path(item) if key == "class_path" and isinstance(item, str) else _expand(item)
+            for key, item in value.items()
+        }
+    if isinstance(value, list):
+        return [full_path(item) if isinstance(item, str) else _expand(item) for item in value]
+    return value
+
+
+_plain_load = get_loader("yaml")
+
+
+def _load(text: str) -> Any:
+    return _expand(_plain_load(text))
+
+
+set_loader("yaml", _load, (yaml.YAMLError,))
+
+
+class ToolkitParser(LightningArgumentParser):
+    """LightningCLI's parser; an error becomes one `UserError`, and the toolkit's classes go by their short names."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, allow_abbrev=False, **kwargs)
+
+    def error(self, message: str, ex: Exception | None = None) -> NoReturn:
+        """Raise one readable message instead of printing the usage and a tree of reasons."""
+        cause: BaseException | None = ex
+        while cause is not None:  # a UserError raised in a constructor says it best
+            if isinstance(cause, UserError):
+                raise cause
+            cause = cause.__cause__ or cause.__context__
+        keys = sorted({option.lstrip("-") for action in self._actions for option in action.option_strings})
+        raise UserError(readable(message, keys)) from ex
+
+
+def expand_arguments(args: Sequence[str]) -> list[str]:
+    """Replace a value on the command line that is exactly a class's short name by its import path.
+
+    >>> expand_arguments(["--model", "ImageClassification", "--data.batch_size=3"])
+    ['--model', 'toolkit.vision.image_classification.ImageClassification', '--data.batch_size=3']
+    """
+    expanded = []
+    for arg in args:
+        option, equals, value = arg.partition("=")
+        if arg.startswith("--") and equals:
+            expanded.append(f"{option}={full_path(value)}")
+        else:
+            expanded.append(full_path(arg))
+    return expanded
+
+
+def take_option(args: Sequence[str], name: str) -> tuple[list[str], list[str]]:
+    """Take all values of ``--name VALUE [VALUE ...]`` or ``--name=VALUE`` out of a command line.
+
+    Returns:
+        (the values, the remaining arguments).
+
+    >>> take_option(["--input", "a.png", "b.png", "--x", "1"], "input")
+    (['a.png', 'b.png'], ['--x', '1'])
+    """
+    values: list[str] = []
+    rest: list[str] = []
+    taking = False
+    for arg in args:
+        if arg == f"--{name}":
+            taking = True
+        elif arg.startswith(f"--{name}="):
+            values.append(arg.partition("=")[2])
+            taking = False
+        elif taking and not re.match(r"--?[A-Za-z]", arg):
+            values.append(arg)
+        else:
+            taking = False
+            rest.append(arg)
+    return values, rest

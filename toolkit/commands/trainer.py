@@ -1,0 +1,316 @@
+"""The Trainer's verbs: fit, validate, test and predict, from configs, checkpoints and run folders."""
+
+import contextlib
+import inspect
+import sys
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+from lightning.fabric.utilities.rank_zero import rank_zero_only
+from lightning.pytorch import Callback, Trainer
+from lightning.pytorch.callbacks import ModelCheckpoint
+from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, _InstantiatorFn
+
+from toolkit.checkpoint import find_checkpoint, load, read_checkpoint
+from toolkit.commands.messages import accepted_arguments
+from toolkit.commands.parser import ToolkitParser, expand_arguments, take_option
+from toolkit.commands.parts import Parts, Run, WandbOptions
+from toolkit.errors import UserError
+from toolkit.nn.pretrained import without_pretrained
+from toolkit.task import Task
+
+HELP = {
+    "fit": "Train from a config.",
+    "validate": "Evaluate a checkpoint on the validation split.",
+    "test": "Evaluate a checkpoint on the test split.",
+    "predict": "Predict files, folders or the test split with a checkpoint.",
+}
+HARDWARE = ("accelerator", "devices", "strategy", "num_nodes", "plugins", "sync_batchnorm", "logger", "fast_dev_run")
+"""Trainer settings of the training run that say nothing about the machine that evaluates."""
+
+
+class ToolkitCLI(LightningCLI):
+    """LightningCLI over `Task` and the DataModules, for one verb.
+
+    Args:
+        verb: What is to be done.
+        args: The command line after the verb.
+        parts: What lies above toolkit.
+    """
+
+    def __init__(self, verb: str, args: Sequence[str], parts: Parts) -> None:
+        self.verb, self.parts = verb, parts
+        self.args = list(args)
+        super().__init__(
+            Task,
+            parts.data_class,
+            save_config_callback=None,
+            seed_everything_default=0,
+            trainer_defaults={"use_distributed_sampler": False},
+            parser_class=ToolkitParser,
+            parser_kwargs={"prog": f"cli.py {verb}", "description": HELP[verb], "exit_on_error": False},
+            subclass_mode_model=True,
+            subclass_mode_data=True,
+            args=expand_arguments(self.args),
+            run=False,
+            auto_configure_optimizers=False,
+        )
+
+    def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
+        """Add the toolkit's own options and the links from data to model."""
+        parser.add_argument("--name", type=str | None, default=None, help="Name of the run's folder; the config's.")
+        parser.add_argument("--runs", type=str, default="runs", help="Folder of all runs.")
+        parser.add_argument(
+            "--ckpt_path", type=str | None, default=None, help="Checkpoint or run folder to start from."
+        )
+        parser.add_argument(
+            "--test_after_fit",
+            type=bool,
+            default=False,
+            help="Test the best checkpoint after a fit: for final recipes.",
+        )
+        parser.add_argument("--wandb", type=WandbOptions, default=WandbOptions())
+        for fact in self.parts.facts:
+            for target in (f"model.init_args.{fact}", f"model.init_args.net.init_args.{fact}"):
+                parser.link_arguments(f"data.{fact}", target, apply_on="instantiate")
+
+    def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
+        """Parse; `main(args)` is called in process too, where ``sys.argv`` is somebody else's."""
+        self.config = parser.parse_args(args)
+
+    def _add_instantiators(self) -> None:
+        self.parser.add_instantiator(_TaskInstantiator(cli=self, key="model"), Task, subclasses=True)
+
+    def instantiate_classes(self) -> None:
+        """Seed the DataModule like everything else; weights that a checkpoint replaces are not downloaded."""
+        with without_pretrained() if self.verb != "fit" else contextlib.nullcontext():
+            super().instantiate_classes()
+
+    # The run ----------------------------------------------------------------------------------------------------------
+
+    def instantiate_trainer(self, **kwargs: Any) -> Trainer:
+        """The Trainer with the default loggers and callbacks, where the config does not bring its own."""
+        self.datamodule.seed = int(self.config.seed_everything)
+        config: dict[str, Any] = {**self.config_init.trainer, **kwargs}
+        own = config["callbacks"] or []
+        config["callbacks"] = list(own if isinstance(own, list) else [own])
+        self.run_folder: Path | None = None
+        if self.verb == "fit" and not config["fast_dev_run"]:
+            self._prepare_run(config)
+        elif self.verb != "fit":
+            config["logger"] = False
+            _add_missing(config["callbacks"], self.parts.evaluation_callbacks())
+        return Trainer(**config)
+
+    def _prepare_run(self, config: dict[str, Any]) -> None:
+        name = self.config.name or config_name(self.args) or type(self.model).__name__
+        on_rank_zero = rank_zero_only.rank == 0
+        # Other ranks learn the folder from Lightning's broadcast of trainer.log_dir and write nothing themselves.
+        self.run_folder = self.parts.new_run_folder(self.config.runs, name) if on_rank_zero else Path(self.config.runs)
+        self._dump_config()
+        run = Run(
+            self.run_folder,
+            name,
+            self.config_dump,
+            [sys.executable, "cli.py", self.verb, *self.args],
+            self.config_init.wandb,
+            self.model,
+            validates=config["limit_val_batches"] != 0,
+        )
+        if config["logger"] in (None, True):
+            config["logger"] = self.parts.loggers(run)
+        config["default_root_dir"] = config["default_root_dir"] or str(self.run_folder)
+        self.summary = self.parts.summary(self.run_folder)
+        _add_missing(config["callbacks"], [*self.parts.fit_callbacks(run), self.summary])
+        if config["enable_checkpointing"] is False:
+            config["callbacks"] = [c for c in config["callbacks"] if not isinstance(c, ModelCheckpoint)]
+
+
+class _TaskInstantiator(_InstantiatorFn):
+    """Lightning's, which notes a task's arguments for the checkpoint, without links that found no taker."""
+
+    def __call__(self, class_type: type[Any], *args: Any, applied_instantiation_links: dict, **kwargs: Any) -> Any:
+        self.cli._dump_config()
+        model = self.cli.config_dump["model"]
+        links = {key: v for key, v in applied_instantiation_links.items() if _takes(model, key)}
+        return super().__call__(class_type, *args, applied_instantiation_links=links, **kwargs)
+
+
+def _takes(model: Mapping[str, Any], target: str) -> bool:
+    """Whether a link's target, such as ``model.init_args.net.init_args.num_classes``, is an argument of its class."""
+    *parents, name = target.removeprefix("model.").split(".")
+    node: Any = model
+    for key in parents[:-1]:
+        node = node.get(key) if isinstance(node, Mapping) else None
+    return isinstance(node, Mapping) and name in accepted_arguments(node.get("class_path", ""))
+
+
+def _add_missing(callbacks: list[Callback], defaults: Sequence[Callback]) -> None:
+    """Add the defaults whose kind the user has not configured."""
+    callbacks += [new for new in defaults if not any(isinstance(own, type(new)) for own in callbacks)]
+
+
+def config_name(args: Sequence[str]) -> str | None:
+    """The first config's file name without ending: what the run is called."""
+    configs = take_option(["--config" if arg == "-c" else arg for arg in args], "config")[0]
+    return Path(configs[0]).stem if configs else None
+
+
+# Verbs ----------------------------------------------------------------------------------------------------------------
+
+
+def fit(args: Sequence[str], parts: Parts) -> ToolkitCLI:
+    """Train; print the summary."""
+    cli = ToolkitCLI("fit", args, parts)
+    start = find_checkpoint(cli.config.ckpt_path) if cli.config.ckpt_path else None
+    exit_code = 1
+    try:
+        cli.trainer.fit(cli.model, datamodule=cli.datamodule, ckpt_path=start, weights_only=True)
+        if cli.run_folder is not None:
+            cli.summary.add_best(cli.trainer, cli.datamodule.baseline("val"))
+            if cli.config.test_after_fit:
+                _test_after_fit(cli)
+        exit_code = 0
+    finally:
+        hint = parts.close_loggers(cli.trainer.loggers)
+        if exit_code == 0 and cli.run_folder is not None and cli.trainer.is_global_zero:
+            cli.summary.write()
+            print("\n".join(cli.summary.lines(hint, _next_command(cli))), flush=True)
+    return cli
+
+
+def _test_after_fit(cli: ToolkitCLI) -> None:
+    checkpoint: Any = cli.trainer.checkpoint_callback
+    path = checkpoint.best_model_path if checkpoint is not None else None
+    metrics = cli.trainer.test(
+        cli.model, datamodule=cli.datamodule, ckpt_path=path or None, weights_only=True, verbose=False
+    )[0]
+    cli.summary.add_test(dict(metrics), cli.datamodule.baseline("test"))
+
+
+def _next_command(cli: ToolkitCLI) -> str:
+    checkpoint = find_checkpoint(cli.run_folder) if cli.trainer.checkpoint_callback is not None else None
+    if checkpoint is None:
+        return "python cli.py list"
+    verb = "predict" if cli.config.test_after_fit else "test"
+    wants_input = verb == "predict" and type(cli.model).input_kind == "image"
+    return f"python cli.py {verb} --ckpt_path {cli.run_folder}{' --input IMAGE_OR_FOLDER' if wants_input else ''}"
+
+
+def evaluate(verb: str, args: Sequence[str], parts: Parts) -> ToolkitCLI:
+    """Validate or test a checkpoint; print the metrics beside the naive baseline."""
+    with _stored_run(args, parts) as (checkpoint, arguments):
+        cli = ToolkitCLI(verb, arguments, parts)
+    run = getattr(cli.trainer, verb)
+    metrics = run(cli.model, datamodule=cli.datamodule, ckpt_path=checkpoint, weights_only=True, verbose=False)[0]
+    summary = parts.summary(checkpoint.parent)
+    summary.add_test(metrics, cli.datamodule.baseline("val" if verb == "validate" else "test"))
+    if cli.trainer.is_global_zero:
+        print(f"checkpoint  {checkpoint}")
+        for name, value in metrics.items():
+            print(f"{name:<14}  {summary.scored(name, value)}")
+    return cli
+
+
+def predict(args: Sequence[str], parts: Parts) -> Any:
+    """Predict files (``--input``) or the test split; write a CSV and print where."""
+    inputs, rest = take_option(args, "input")
+    output, rest = take_option(rest, "output")
+    top_k, rest = take_option(rest, "top_k")
+    writer = parts.prediction_writer(Path(output[0]) if output else None, _integer("top_k", top_k, 5))
+    if inputs:
+        return _predict_inputs(inputs, rest, writer, parts)
+    with _stored_run(rest, parts) as (checkpoint, arguments):
+        cli = ToolkitCLI("predict", arguments, parts)
+    cli.trainer.callbacks.append(writer)
+    cli.trainer.predict(
+        cli.model, datamodule=cli.datamodule, ckpt_path=checkpoint, weights_only=True, return_predictions=False
+    )
+    return cli
+
+
+def _predict_inputs(inputs: Sequence[str], args: Sequence[str], writer: Callback, parts: Parts) -> Task:
+    """Predict files with nothing but a checkpoint."""
+    parser = ToolkitParser(prog="cli.py predict --input ...", exit_on_error=False)
+    parser.add_argument("--ckpt_path", type=str | None, default=None)
+    parser.add_argument("--config", type=list[str] | None, default=None)
+    parser.add_argument("--batch_size", type=int, default=64)
+    parser.add_argument("--num_workers", type=int, default=0)
+    parser.add_argument("--trainer.accelerator", type=str, default="auto")
+    parser.add_argument("--trainer.precision", type=str | int | None, default=None)
+    paths, rest = _take_checkpoint(args, parts)
+    options = parser.parse_args(rest)
+    task = load(paths)
+    if task.input_kind is None:
+        raise UserError(f"--input: {type(task).__name__} predicts a DataModule's samples only; leave --input out.")
+    data = parts.input_data(task, inputs, options.batch_size, options.num_workers)
+    trainer = Trainer(
+        accelerator=options.trainer.accelerator,
+        precision=options.trainer.precision,
+        devices=1,
+        logger=False,
+        default_root_dir=_evaluation_folder(paths, "predict", parts),
+        callbacks=[writer, *parts.evaluation_callbacks()],
+    )
+    trainer.predict(task, datamodule=data, return_predictions=False)
+    return task
+
+
+# Checkpoints and run folders instead of configs -----------------------------------------------------------------------
+
+
+@contextlib.contextmanager
+def _stored_run(args: Sequence[str], parts: Parts) -> Iterator[tuple[Path, list[str]]]:
+    """The checkpoint that a command line means, and the command line with the stored config before its own options."""
+    verb = inspect.stack()[2].function
+    checkpoint, rest = _take_checkpoint(args, parts)
+    stored = read_checkpoint(checkpoint).get("config")
+    if stored is None:
+        raise UserError(
+            f"checkpoint {str(checkpoint)!r}: it was written by a task built in Python and holds no config; use "
+            "YourTask.load_from_checkpoint(path, net=net) and a Trainer in Python."
+        )
+    trainer = {key: value for key, value in stored.get("trainer", {}).items() if key not in HARDWARE}
+    trainer["default_root_dir"] = str(_evaluation_folder(checkpoint, verb, parts))
+    stored = {**stored, "trainer": trainer, "ckpt_path": None}
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / "config.yaml"
+        file.write_text(yaml.safe_dump(stored, sort_keys=False))
+        yield checkpoint, ["--config", str(file), *rest]
+
+
+def _take_checkpoint(args: Sequence[str], parts: Parts) -> tuple[Path, list[str]]:
+    """Find the checkpoint: given as ``--ckpt_path`` or first word, or the best of the newest run of ``--config``."""
+    given, rest = take_option(args, "ckpt_path")
+    if not given and rest and not rest[0].startswith("-"):
+        given, rest = [rest[0]], rest[1:]
+    if given:
+        return find_checkpoint(given[0]), rest
+    runs, _ = take_option(rest, "runs")
+    configs, others = take_option(["--config" if arg == "-c" else arg for arg in rest], "config")
+    if not configs:
+        raise UserError("checkpoint: name one with --ckpt_path RUN_FOLDER_OR_FILE, or a --config that has been run.")
+    name = Path(configs[0]).stem
+    run = parts.newest_run(runs[0] if runs else "runs", name)
+    if run is None:
+        raise UserError(
+            f"checkpoint: no run of {name!r} with a checkpoint below {runs[0] if runs else 'runs'!r}; fit it first."
+        )
+    return find_checkpoint(run), [*(word for config in configs[1:] for word in ("--config", config)), *others]
+
+
+def _evaluation_folder(checkpoint: Path, verb: str, parts: Parts) -> Path:
+    """A new folder for what an evaluation writes: in the run folder if the checkpoint lies in one."""
+    in_run = checkpoint.parent.name == "checkpoints"
+    return parts.new_run_folder(str(checkpoint.parent.parent if in_run else Path("runs") / checkpoint.stem), verb)
+
+
+def _integer(name: str, values: Sequence[str], default: int) -> int:
+    if not values:
+        return default
+    if not values[0].isdigit() or int(values[0]) < 1:
+        raise UserError(f"{name}: expected a positive integer, got {values[0]!r}.")
+    return int(values[0])

@@ -1,0 +1,170 @@
+"""Image classification: one label an image.
+
+Shape legend: B batch, C channels, H height, W width, K classes.
+"""
+
+from collections.abc import Sequence
+from typing import Any, Literal
+
+import torch
+import torch.nn.functional as F
+from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
+from torch import Tensor, nn
+from torchmetrics import MetricCollection
+from torchmetrics.classification import MulticlassAccuracy, MulticlassCalibrationError, MulticlassF1Score
+
+from toolkit.errors import UserError
+from toolkit.nn.augmentation import Augmentation, Mixing, to_float
+from toolkit.nn.normalize import Normalize
+from toolkit.nn.pretrained import PretrainedNetwork
+from toolkit.task import SchedulerConfig, Task
+from toolkit.types import IGNORE_LABEL, ImageBatch, ImagePrediction, Stage, StepOutput
+
+
+class ImageClassification(Task):
+    """Cross entropy between a network's logits and one label an image.
+
+    Training loss: cross entropy with label smoothing (Szegedy et al., "Rethinking the Inception Architecture", CVPR
+    2016, eq. 7), class weights, and mixup or CutMix, averaged over the readable samples. The loss of validation and
+    test is the plain cross entropy whatever the training adds, so that runs compare. Augmentation runs on the device,
+    for each sample by its own key; normalisation is part of the model, so a checkpoint predicts on raw pixels.
+
+    The arguments from ``num_classes`` to ``pixel_std`` describe the data; the command line links them from the
+    DataModule.
+
+    Args:
+        net: Images ``(B, C, H, W)``, float32, normalised, to logits ``(B, K)``.
+        num_classes: K.
+        class_names: A name for each class; the numbers as text if None.
+        image_size: ``(H, W)`` to which `predict` resizes files.
+        pixel_mean: Mean of each channel in ``[0, 1]``; a pretrained network's own goes first; 0.5 if None.
+        pixel_std: Standard deviation of each channel, likewise.
+        augment: Keyed augmentation of the training images.
+        mix: Mixup or CutMix of the augmented training images.
+        label_smoothing: Share of the target spread over all classes, in ``[0, 1)``.
+        class_weights: Weight of each class in the training loss.
+        channels_last: Compute convolutions in channels-last memory format, often faster.
+        optimizer: AdamW with torch's defaults if None.
+        scheduler: Constant learning rate if None.
+        scheduler_config: When the scheduler steps.
+
+    Raises:
+        UserError: Names or weights do not count K; smoothing outside its range.
+    """
+
+    monitor = "val/acc"
+    mode: Literal["min", "max"] = "max"
+    input_kind = "image"
+
+    def __init__(
+        self,
+        net: nn.Module,
+        num_classes: int,
+        class_names: Sequence[str] | None = None,
+        image_size: tuple[int, int] | None = None,
+        pixel_mean: Sequence[float] | None = None,
+        pixel_std: Sequence[float] | None = None,
+        augment: Augmentation | None = None,
+        mix: Mixing | None = None,
+        label_smoothing: float = 0.0,
+        class_weights: Sequence[float] | None = None,
+        channels_last: bool = False,
+        optimizer: OptimizerCallable | None = None,
+        scheduler: LRSchedulerCallable | None = None,
+        scheduler_config: SchedulerConfig | None = None,
+    ) -> None:
+        _check(num_classes, class_names, class_weights, label_smoothing)
+        super().__init__(
+            net, optimizer, scheduler, scheduler_config, metrics=_metrics(num_classes), scalars=("loss", "acc")
+        )
+        if isinstance(net, PretrainedNetwork) and net.pixel_mean is not None:
+            pixel_mean, pixel_std = net.pixel_mean, net.pixel_std
+        self.num_classes = num_classes
+        self.class_names = list(class_names or map(str, range(num_classes)))
+        self.image_size = tuple(image_size) if image_size else None
+        self.in_channels = len(pixel_mean or [0.5])
+        self.normalize = Normalize(pixel_mean or [0.5], pixel_std or [0.5])
+        self.augment = augment
+        self.mix = mix
+        self.label_smoothing = label_smoothing
+        weights = torch.tensor(class_weights) if class_weights else None  # (K,)
+        self.register_buffer("class_weights", weights, persistent=False)
+        self.memory_format = torch.channels_last if channels_last else torch.contiguous_format
+        self.net.to(memory_format=self.memory_format)
+
+    def network_input(self, batch: ImageBatch, training: bool) -> Tensor:
+        """The images as the network sees them, but for mixing: augmented if training, normalised.
+
+        Returns:
+            ``(B, C, H, W)``, float32.
+        """
+        image = batch.image
+        if training and self.augment is not None:
+            image = self.augment(image, batch.key)
+        return self.normalize(to_float(image)).contiguous(memory_format=self.memory_format)
+
+    def step(self, batch: ImageBatch, stage: Stage) -> StepOutput:
+        """Loss, accuracy and metrics of a batch; samples that could not be read count nowhere."""
+        training = stage == "train"
+        image = self.network_input(batch, training)  # (B, C, H, W)
+        readable = batch.label != IGNORE_LABEL  # (B,)
+        label = batch.label.where(readable, 0)
+        target: Tensor = label
+        if training and self.mix is not None:
+            image, target = self.mix(image, F.one_hot(label, self.num_classes).to(image.dtype), batch.key)
+            label = target.argmax(dim=1)
+        logits = self._logits(image)
+        loss = self._loss(logits, target, label, readable, training)
+        count = readable.sum()
+        acc = ((logits.argmax(dim=1) == label) & readable).sum() / count.clamp(min=1)
+        self.record(stage, count, loss=loss, acc=acc)
+        if training:
+            return StepOutput(loss)
+        probability = logits.float().softmax(dim=1)
+        self.metrics(stage).update(probability, batch.label)
+        return StepOutput(loss, ImagePrediction(probability, batch.index, readable))
+
+    def _logits(self, image: Tensor) -> Tensor:
+        logits: Tensor = self.net(image)
+        if logits.shape[1:] != (self.num_classes,):
+            raise UserError(
+                f"model.init_args.net: it returned shape {tuple(logits.shape)} for {len(image)} images, the data has "
+                f"{self.num_classes} classes; the network must return ({len(image)}, {self.num_classes})."
+            )
+        return logits
+
+    def _loss(self, logits: Tensor, target: Tensor, label: Tensor, readable: Tensor, training: bool) -> Tensor:
+        """Mean cross entropy over the readable samples; weighted by the classes' weights in training."""
+        weights = self.class_weights if training else None
+        assert weights is None or isinstance(weights, Tensor)
+        losses = F.cross_entropy(
+            logits, target, weight=weights, label_smoothing=self.label_smoothing if training else 0.0, reduction="none"
+        )  # (B,)
+        share = readable.to(losses.dtype) if weights is None else readable * weights[label]
+        return (losses * readable).sum() / share.sum().clamp(min=torch.finfo(losses.dtype).tiny)
+
+    def predict_step(self, batch: ImageBatch, batch_idx: int) -> ImagePrediction:
+        """Class probabilities of raw images."""
+        probability = self._logits(self.network_input(batch, training=False)).float().softmax(dim=1)
+        return ImagePrediction(probability, batch.index, batch.label != IGNORE_LABEL)
+
+
+def _metrics(num_classes: int) -> MetricCollection:
+    common: dict[str, Any] = {"num_classes": num_classes, "ignore_index": IGNORE_LABEL, "validate_args": False}
+    metrics: dict[str, Any] = {
+        "f1": MulticlassF1Score(average="macro", **common),
+        "ece": MulticlassCalibrationError(n_bins=15, norm="l1", **common),
+    }
+    if num_classes > 5:
+        metrics["acc_top5"] = MulticlassAccuracy(top_k=5, average="micro", **common)
+    return MetricCollection(metrics)
+
+
+def _check(
+    num_classes: int, class_names: Sequence[str] | None, class_weights: Sequence[float] | None, label_smoothing: float
+) -> None:
+    for name, values in (("class_names", class_names), ("class_weights", class_weights)):
+        if values is not None and len(values) != num_classes:
+            raise UserError(f"model.init_args.{name}: need {num_classes} entries, one a class, got {len(values)}.")
+    if not 0 <= label_smoothing < 1:
+        raise UserError(f"model.init_args.label_smoothing: need 0 <= label_smoothing < 1, got {label_smoothing}.")
