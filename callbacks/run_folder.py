@@ -28,14 +28,17 @@ def new_run_folder(root: str | Path, name: str) -> Path:
         The new, empty folder.
     """
     while True:
-        stamp = datetime.datetime.now().strftime("%Y%m%d-%H%M%S")
-        folder = Path(root) / name / f"{stamp}-{secrets.token_hex(2)}"
+        folder = Path(root) / name / f"{_now()}-{secrets.token_hex(2)}"
         folder.parent.mkdir(parents=True, exist_ok=True)
         try:
             folder.mkdir()
         except FileExistsError:
             continue
         return folder
+
+
+def _now() -> str:
+    return datetime.datetime.now().strftime("%Y%m%d-%H%M%S")
 
 
 def newest_run(root: str | Path, name: str) -> Path | None:

@@ -1,0 +1,177 @@
+"""Measure the claims of claims.yaml and write docs/results.md. Nothing in that page is typed.
+
+    python benchmarks/run.py --data DIR [NAME ...]   measure (all claims if no name is given)
+    python benchmarks/run.py --render                only write the page from the stored results
+
+DIR holds the data sets; see docs/data.md. Everything runs on one thread. A claim that was never run reads "unmeasured".
+"""
+
+import argparse
+import datetime
+import json
+import os
+import platform
+import re
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+ROOT = Path(__file__).resolve().parents[1]
+CLAIMS = ROOT / "benchmarks" / "claims.yaml"
+RESULTS = ROOT / "benchmarks" / "results"
+PAGE = ROOT / "docs" / "results.md"
+HEADER = """# Results
+
+Written by `python benchmarks/run.py --data DIR`, never by hand. Each row names a claim, what was measured (the median
+over seeds, with minimum and maximum), the bar it is held to, and the naive baseline. Everything runs on one CPU thread
+unless a row says otherwise. A claim without a run reads *unmeasured*.
+
+| claim | measured | bar | naive baseline | published or measured elsewhere | cost, median |
+|---|---|---|---|---|---|
+"""
+
+
+def load_claims() -> list[dict[str, Any]]:
+    """The claims, in the order of the file."""
+    claims: list[dict[str, Any]] = yaml.safe_load(CLAIMS.read_text())
+    return claims
+
+
+def environment() -> dict[str, str]:
+    """Commit, versions and machine of a measurement."""
+    import lightning
+    import torch
+    import torchvision
+
+    commit = subprocess.run(["git", "-C", str(ROOT), "rev-parse", "--short", "HEAD"], capture_output=True, text=True)
+    dirty = subprocess.run(["git", "-C", str(ROOT), "status", "--porcelain", "-uno"], capture_output=True, text=True)
+    return {
+        "commit": commit.stdout.strip() + ("+changes" if dirty.stdout.strip() else ""),
+        "date": datetime.date.today().isoformat(),
+        "machine": f"{_processor()}, 1 thread",
+        "versions": f"Python {platform.python_version()}, torch {torch.__version__}, torchvision "
+        f"{torchvision.__version__}, lightning {lightning.__version__}",
+    }
+
+
+def _processor() -> str:
+    info = Path("/proc/cpuinfo")
+    names = re.findall(r"model name\s*:\s*(.+)", info.read_text()) if info.exists() else []
+    return names[0] if names else platform.processor() or platform.machine()
+
+
+def measure(claim: dict[str, Any], data: str | None) -> dict[str, Any]:
+    """Run one claim; its statistics with the environment."""
+    words = [word.replace("{data}", data or "") for word in claim.get("args", [])]
+    if any("{data}" in word for word in claim.get("args", [])) and data is None:
+        raise SystemExit(f"{claim['name']}: give the folder of the data sets with --data DIR")
+    run = _measure_script if "script" in claim else _measure_config
+    result = run(claim, words)
+    return result | environment()
+
+
+def _measure_config(claim: dict[str, Any], words: list[str]) -> dict[str, Any]:
+    command = ["cli.py", "seeds", "--config", claim["config"], "--n", str(claim["seeds"]), *words]
+    with tempfile.TemporaryDirectory() as runs:
+        output = _call([*command, "--runs", runs, "--test_after_fit", "true"])
+        print(output)
+        file = re.search(r"^written to (.+)$", output, re.MULTILINE)
+        assert file is not None, output
+        found = json.loads(Path(file[1]).read_text())
+    return {"command": "python " + " ".join(command), "seeds": found["seeds"], "statistics": found["statistics"]}
+
+
+def _measure_script(claim: dict[str, Any], words: list[str]) -> dict[str, Any]:
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / "result.json"
+        print(_call([claim["script"], *words, "--json", str(file)]))
+        values = json.loads(file.read_text())
+    numbers = {key: value for key, value in values.items() if isinstance(value, (int, float))}
+    statistics = {key: {"median": v, "min": v, "max": v} for key, v in numbers.items()} | values.get("statistics", {})
+    return {"command": " ".join(["python", claim["script"], *words]), "seeds": [], "statistics": statistics}
+
+
+def _call(words: list[str]) -> str:
+    env = os.environ | {"OMP_NUM_THREADS": "1", "WANDB_MODE": "offline"}
+    done = subprocess.run([sys.executable, *words], cwd=ROOT, env=env, stdout=subprocess.PIPE, text=True)
+    if done.returncode:
+        raise SystemExit(f"{' '.join(words)} ended with exit code {done.returncode}")
+    return done.stdout
+
+
+def render() -> str:
+    """The page, from claims and stored results."""
+    rows, details = [], []
+    for claim in load_claims():
+        file = RESULTS / f"{claim['name']}.json"
+        result = json.loads(file.read_text()) if file.exists() else None
+        rows.append(_row(claim, result))
+        if result:
+            details.append(_detail(claim, result))
+    return HEADER + "\n".join(rows) + "\n\n## How each was measured\n\n" + "\n".join(details)
+
+
+def _row(claim: dict[str, Any], result: dict[str, Any] | None) -> str:
+    bar = ", ".join(
+        [f"{'>=' if side == 'min' else '<='} {value}" for side, value in claim["bar"].items()]
+        + [f"{name} <= {value}" for name, value in claim.get("limits", {}).items()]
+    )
+    published = claim.get("published", "")
+    if result is None:
+        return f"| {claim['title']} | *unmeasured* | {bar} | | {published} | |"
+    statistics = result["statistics"]
+    metric = statistics[claim["metric"]]
+    measured = f"{claim['metric']} {metric['median']:.4g} [{metric['min']:.4g}, {metric['max']:.4g}]"
+    if not passes(claim, result):
+        measured = f"**missed:** {measured}"
+    naive = statistics.get(f"baseline/{claim['metric']}", {}).get("median", claim.get("baseline", ""))
+    cost = ", ".join(
+        f"{statistics[key]['median']:.0f} {unit}"
+        for key, unit in (("train_cpu_seconds", "CPU-s"), ("parameters", "parameters"))
+        if key in statistics
+    )
+    naive = f"{naive:.4g}" if isinstance(naive, float) else naive
+    return f"| {claim['title']} | {measured} | {bar} | {naive} | {published} | {cost} |"
+
+
+def passes(claim: dict[str, Any], result: dict[str, Any]) -> bool:
+    """Whether the median meets the bar and the limits."""
+    value = result["statistics"][claim["metric"]]["median"]
+    within = claim["bar"].get("min", value) <= value <= claim["bar"].get("max", value)
+    limits = claim.get("limits", {}).items()
+    return within and all(result["statistics"][name]["median"] <= limit for name, limit in limits)
+
+
+def _detail(claim: dict[str, Any], result: dict[str, Any]) -> str:
+    seeds = f"seeds {', '.join(map(str, result['seeds']))}; " if result["seeds"] else ""
+    where = f"commit {result['commit']}, {result['date']}; {result['machine']}; {result['versions']}"
+    return f"- **{claim['title']}**: `{result['command']}`; {seeds}{where}."
+
+
+def main() -> None:
+    """Measure, store, render."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("names", nargs="*")
+    parser.add_argument("--data")
+    parser.add_argument("--render", action="store_true")
+    options = parser.parse_args()
+    claims = {claim["name"]: claim for claim in load_claims()}
+    if unknown := set(options.names) - set(claims):
+        parser.error(f"unknown claims {sorted(unknown)}; choose from {sorted(claims)}")
+    if not options.render:
+        data = str(Path(options.data).resolve()) if options.data else None
+        for name in options.names or claims:
+            if claims[name].get("hardware", "cpu") == "cpu":
+                RESULTS.mkdir(exist_ok=True)
+                result = measure(claims[name], data)
+                (RESULTS / f"{name}.json").write_text(json.dumps(result, indent=2) + "\n")
+    PAGE.write_text(render())
+    print(f"written to {PAGE}")
+
+
+if __name__ == "__main__":
+    main()
