@@ -42,6 +42,8 @@ def main(args: Sequence[str] | None = None) -> Any:
         SystemExit: 2 with one message on standard error if the input is wrong. ``FULGURITE_DEBUG=1`` shows tracebacks.
     """
     words = list(sys.argv[1:] if args is None else args)
+    if os.getcwd() not in sys.path:
+        sys.path.append(os.getcwd())  # a user's own package is named by its import path from where they work
     try:
         return _run(words)
     except UserError as error:

@@ -97,9 +97,11 @@ def ours(file: Path, folder: Path) -> float:
     """Seconds per step of `fit` with everything that is on by default."""
     net = f"{__name__}.Network" if __name__ != "__main__" else "benchmarks.overhead.Network"
     made = cli(
-        ["fit", "--model=ImageClassification", f"--model.net={net}", "--data=NPZDataModule", f"--data.path={file}"]
-        + [f"--data.batch_size={BATCH}", "--trainer.max_epochs=1", "--trainer.accelerator=cpu", f"--runs={folder}"]
-        + ["--trainer.callbacks=benchmarks.overhead.Clock"]
+        [
+            *("fit", "--model=ImageClassification", f"--model.net={net}", "--data=NPZDataModule"),
+            *(f"--data.path={file}", f"--data.batch_size={BATCH}", "--trainer.max_epochs=1"),
+            *("--trainer.accelerator=cpu", f"--runs={folder}", "--trainer.callbacks=benchmarks.overhead.Clock"),
+        ]
     )
     clock = next(c for c in made.trainer.callbacks if type(c).__name__ == "Clock")
     return float(clock.per_step)

@@ -29,16 +29,8 @@ def seconds_to_first_step() -> float:
     """From the start of `fit` to the end of its first training step, as the run's own summary notes it."""
     with tempfile.TemporaryDirectory() as runs:
         start = time.time()
-        words = [
-            "cli.py",
-            "fit",
-            "--config",
-            CONFIG,
-            "--trainer.max_epochs=1",
-            "--test_after_fit=false",
-            "--runs",
-            runs,
-        ]
+        words = ["cli.py", "fit", "--config", CONFIG, "--trainer.max_epochs=1", "--test_after_fit=false"]
+        words += ["--runs", runs]
         seconds(words)
         summary = next(Path(runs).rglob("summary.json"))
         return float(json.loads(summary.read_text())["first_step_at"]) - start

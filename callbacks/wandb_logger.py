@@ -47,6 +47,7 @@ class QuietWandbLogger(WandbLogger):
         super().__init__(
             name=name, save_dir=str(folder), project=project, id=run_id, entity=entity, tags=tags, resume="allow"
         )
+        del self._wandb_init["anonymous"]  # W&B warns about it whatever its value
 
     @property
     @rank_zero_experiment

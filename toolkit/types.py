@@ -20,7 +20,7 @@ class ImageBatch(NamedTuple):
     """``(B, C, H, W)``, uint8, raw pixels in 0..255."""
     label: Tensor
     """``(B,)``, int64, class numbers in 0..K-1; ``IGNORE_LABEL`` marks an unreadable sample."""
-    index: Tensor
+    index: Tensor  # type: ignore[assignment]  # hides tuple.index, which nobody calls on a batch
     """``(B,)``, int64, the sample's number in its data set."""
     key: Tensor
     """``(B,)``, int64, the sample's key for `toolkit.keys`, a hash of (seed, epoch, index)."""
@@ -31,7 +31,7 @@ class ImagePrediction(NamedTuple):
 
     probability: Tensor
     """``(B, K)``, float32, each row sums to 1."""
-    index: Tensor
+    index: Tensor  # type: ignore[assignment]  # hides tuple.index, which nobody calls on a batch
     """``(B,)``, int64, the sample's number in its data set."""
     readable: Tensor
     """``(B,)``, bool; false where the file could not be read and the probabilities mean nothing."""

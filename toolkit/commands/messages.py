@@ -4,14 +4,17 @@ jsonargparse explains a failed parse as a tree: which key, which class, which br
 the leaf and the path to it. The tree is read by its stable phrases; a message without them stays as it is.
 """
 
+import dataclasses
 import difflib
 import importlib
 import inspect
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import Any
 
 from toolkit.commands.index import full_path, index
+from toolkit.errors import UserError
 
 _KEY = re.compile(r'Parser key "(?P<key>[^"]+)":?')
 _CLASS = re.compile(r"Problem with given class_path '(?P<path>[^']+)'")
@@ -31,12 +34,30 @@ def did_you_mean(word: str, known: Iterable[str]) -> str:
     return f" Did you mean {by_lower[close[0]]!r}?" if close else ""
 
 
-def accepted_arguments(class_path: str) -> list[str]:
-    """Names of a class's constructor arguments; those of the bases too where it passes ``**kwargs`` on."""
+def user_error_behind(error: BaseException | None) -> UserError | None:
+    """The `UserError` that started a chain of exceptions, if one did: it says best what is wrong."""
+    while error is not None and not isinstance(error, UserError):
+        error = error.__cause__ or error.__context__
+    return error
+
+
+def _imported(class_path: str) -> Any:
     module, _, name = class_path.rpartition(".")
     try:
-        target = getattr(importlib.import_module(module), name)
+        return getattr(importlib.import_module(module), name)
     except (ImportError, AttributeError, ValueError):
+        return None
+
+
+def _is_dataclass(class_path: str) -> bool:
+    """Dataclasses are written without ``init_args``."""
+    return dataclasses.is_dataclass(_imported(class_path))
+
+
+def accepted_arguments(class_path: str) -> list[str]:
+    """Names of a class's constructor arguments; those of the bases too where it passes ``**kwargs`` on."""
+    target = _imported(class_path)
+    if target is None:
         return []
     names: list[str] = []
     for cls in target.__mro__ if inspect.isclass(target) else [target]:
@@ -52,56 +73,68 @@ def accepted_arguments(class_path: str) -> list[str]:
     return names
 
 
-def readable(message: str, keys: Iterable[str]) -> str:
+def readable(message: str, keys: Iterable[str], args: Sequence[str] = ()) -> str:
     """Turn jsonargparse's explanation into one message.
 
     Args:
         message: What jsonargparse says.
         keys: The parser's own top-level keys.
+        args: The command line, which knows the whole key where the explanation gives its end only.
 
     Returns:
         One line where the phrases are known; else the message without the noise about Unions.
     """
     if match := re.search(r"[Uu]nrecognized arguments?: (.+)", message):
-        return _unknown(match[1].split()[0].split("=")[0].lstrip("-"), keys)
-    if match := re.search(r"File does not exist: '?([^'\n]+)'?", message) or re.search(
-        r"Path does not exist: '?([^'\n]+)'?", message
-    ):
+        key = match[1].split()[0].split("=")[0].lstrip("-")
+        return f"{key}: unknown option.{did_you_mean(key, keys)}"
+    if match := re.search(r"(?:File|Path) does not exist: '?([^'\n]+)'?", message):
         return _missing_file(match[1])
+    if match := re.search(r"arguments are required: (.+)", message):
+        return f"missing: {match[1]}; name a config with --config configs/...yaml, or give --{match[1].split(',')[0]}."
     lines = [line.strip(" -") for line in message.splitlines()]
-    path, class_path, leaf = _descend([line for line in lines if line and not line.startswith(_NOISE)])
-    where = ".".join(path)
+    path, class_path, leaves = _descend([line for line in lines if line and not line.startswith(_NOISE)])
+    where, leaf = ".".join(path), leaves[0]
     if match := _OPTION.search(leaf):
-        known = accepted_arguments(class_path) if class_path else list(keys)
         *parents, last = match["key"].split(".")
-        owner = f"{class_path.rpartition('.')[2]} has no argument" if class_path else "unknown key"
-        return (
-            f"{'.'.join([where, *parents]).strip('.') or 'command line'}: {owner} {last!r}.{did_you_mean(last, known)}"
-        )
+        owner = _full_key(".".join([where, *parents]).strip("."), last, args)
+        known = accepted_arguments(class_path) if class_path else list(keys)
+        return f"{owner or 'config'}: unknown key {last!r}.{did_you_mean(last, known)}"
+    where = _full_key("", where, args, keep_last=True) or where
     if match := re.search(r"Expected a dot import path string: (\S+)", leaf):
         return _unknown_class(where, match[1])
     if match := _VALUE.search(leaf):
-        return _wrong_type(where, match["type"], match["value"] or _given(message))
-    if match := re.search(r'Key "?([\w.]+)"? is required', message):
-        return f"{match[1]}: it is required and missing; name a config with --config configs/... or give --{match[1]}."
+        expected = [found["type"] for found in map(_VALUE.search, leaves) if found]
+        return _wrong_type(where, expected, match["value"] or _given(message))
     return f"{where}: {leaf}" if where and leaf else message
 
 
-def _descend(lines: list[str]) -> tuple[list[str], str, str]:
-    """Follow the tree of an explanation to its first leaf: (path of keys, innermost class, leaf)."""
+def _full_key(owner: str, last: str, args: Sequence[str], keep_last: bool = False) -> str:
+    """The key as the command line has it, where a message names only its last parts."""
+    for arg in args:
+        option = arg.lstrip("-").partition("=")[0].rstrip("+")
+        if arg.startswith("--") and f".{option}".endswith(f".{last}") and not owner:
+            return option if keep_last else option.removesuffix(last).rstrip(".")
+    return owner
+
+
+def _descend(lines: list[str]) -> tuple[list[str], str, list[str]]:
+    """Follow the tree of an explanation to its first leaves: (path of keys, innermost class, alternatives)."""
     path: list[str] = []
     class_path = ""
+    leaves: list[str] = []
     for line in lines:
+        if leaves and not line.startswith("Expected a"):
+            break
         if key := _KEY.match(line):
-            inner = key["key"]
-            path.append(inner if not path or class_path == "" else f"init_args.{inner}")
+            inside = "init_args." if class_path and not _is_dataclass(class_path) else ""
+            path.append(f"{inside}{key['key']}")
             line = line[key.end() :].strip()
         if cls := _CLASS.search(line):
             class_path = cls["path"]
             line = line[cls.end() :].strip(" :")
         if line and line != "Expected a <class 'NoneType'>":
-            return path, class_path, line
-    return path, class_path, lines[-1] if lines else ""
+            leaves.append(line)
+    return path, class_path, leaves or lines[-1:] or [""]
 
 
 def _given(message: str) -> str:
@@ -110,14 +143,10 @@ def _given(message: str) -> str:
     return nested[1] if nested else (match[1] if match else "")
 
 
-def _wrong_type(where: str, expected: str, value: str) -> str:
-    expected = re.sub(r"<class '(?:\w+\.)*(\w+)'>", r"\1", expected).removesuffix(".")
-    return f"{where}: expected {expected}, got {value!r}." if value else f"{where}: expected {expected}."
-
-
-def _unknown(key: str, known: Iterable[str]) -> str:
-    names = list(known)
-    return f"{key}: unknown option.{did_you_mean(key, names)}"
+def _wrong_type(where: str, expected: Sequence[str], value: str) -> str:
+    kinds = [re.sub(r"<class '(?:\w+\.)*(\w+)'>", r"\1", kind).removesuffix(".") for kind in expected]
+    kinds = [re.sub(r"typing\.Literal\[(.+)\]", r"one of \1", kind) for kind in kinds]
+    return f"{where}: expected {' or '.join(dict.fromkeys(kinds))}" + (f", got {value!r}." if value else ".")
 
 
 def _unknown_class(where: str, name: str) -> str:

@@ -1,7 +1,8 @@
 """The command line's parser: jsonargparse with short class names of our own and errors that can be read."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import Any, NoReturn
 
 import yaml
@@ -9,7 +10,7 @@ from jsonargparse import get_loader, set_loader
 from lightning.pytorch.cli import LightningArgumentParser
 
 from toolkit.commands.index import full_path
-from toolkit.commands.messages import readable
+from toolkit.commands.messages import readable, user_error_behind
 from toolkit.errors import UserError
 
 
@@ -38,18 +39,20 @@ set_loader("yaml", _load, (yaml.YAMLError,))
 class ToolkitParser(LightningArgumentParser):
     """LightningCLI's parser; an error becomes one `UserError`, and the toolkit's classes go by their short names."""
 
+    words: Sequence[str] | None = None
+    """The command line that is parsed; None in the parsers that jsonargparse makes for the arguments of a class."""
+
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, allow_abbrev=False, **kwargs)
 
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:
         """Raise one readable message instead of printing the usage and a tree of reasons."""
-        cause: BaseException | None = ex
-        while cause is not None:  # a UserError raised in a constructor says it best
-            if isinstance(cause, UserError):
-                raise cause
-            cause = cause.__cause__ or cause.__context__
+        if cause := user_error_behind(ex):
+            raise cause
+        if self.words is None:
+            super().error(message, ex)
         keys = sorted({option.lstrip("-") for action in self._actions for option in action.option_strings})
-        raise UserError(readable(message, keys)) from ex
+        raise UserError(readable(message, keys, self.words)) from ex
 
 
 def expand_arguments(args: Sequence[str]) -> list[str]:
@@ -92,3 +95,25 @@ def take_option(args: Sequence[str], name: str) -> tuple[list[str], list[str]]:
             taking = False
             rest.append(arg)
     return values, rest
+
+
+def explicit_keys(args: Sequence[str]) -> set[str]:
+    """The keys that a command line and its configs set, dotted and without ``init_args``.
+
+    >>> sorted(explicit_keys(["--model.net.init_args.width=3", "--model.lr", "1"]))
+    ['model.lr', 'model.net.width']
+    """
+    keys = {arg[2:].partition("=")[0] for arg in args if arg.startswith("--")}
+    for file in take_option(args, "config")[0]:
+        if Path(file).is_file():
+            try:
+                keys |= set(_dotted(_plain_load(Path(file).read_text())))
+            except yaml.YAMLError as error:
+                raise UserError(f"config {file!r} is not YAML: {' '.join(str(error).split())}.") from error
+    return {key.replace(".init_args", "") for key in keys}
+
+
+def _dotted(value: Any, prefix: str = "") -> Iterator[str]:
+    for key, item in value.items() if isinstance(value, dict) else ():
+        yield f"{prefix}{key}"
+        yield from _dotted(item, f"{prefix}{key}.")

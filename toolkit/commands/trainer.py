@@ -15,8 +15,8 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, _InstantiatorFn
 
 from toolkit.checkpoint import find_checkpoint, load, read_checkpoint
-from toolkit.commands.messages import accepted_arguments
-from toolkit.commands.parser import ToolkitParser, expand_arguments, take_option
+from toolkit.commands.messages import accepted_arguments, user_error_behind
+from toolkit.commands.parser import ToolkitParser, expand_arguments, explicit_keys, take_option
 from toolkit.commands.parts import Parts, Run, WandbOptions
 from toolkit.errors import UserError
 from toolkit.nn.pretrained import without_pretrained
@@ -73,12 +73,16 @@ class ToolkitCLI(LightningCLI):
             help="Test the best checkpoint after a fit: for final recipes.",
         )
         parser.add_argument("--wandb", type=WandbOptions, default=WandbOptions())
+        explicit = explicit_keys(self.args)
         for fact in self.parts.facts:
-            for target in (f"model.init_args.{fact}", f"model.init_args.net.init_args.{fact}"):
-                parser.link_arguments(f"data.{fact}", target, apply_on="instantiate")
+            for owner in ("model", "model.net"):
+                if f"{owner}.{fact}" not in explicit:  # a link would silently replace what the user wrote
+                    target = f"{owner.replace('.', '.init_args.')}.init_args.{fact}"
+                    parser.link_arguments(f"data.{fact}", target, apply_on="instantiate")
 
     def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
         """Parse; `main(args)` is called in process too, where ``sys.argv`` is somebody else's."""
+        parser.words = self.args
         self.config = parser.parse_args(args)
 
     def _add_instantiators(self) -> None:
@@ -87,7 +91,12 @@ class ToolkitCLI(LightningCLI):
     def instantiate_classes(self) -> None:
         """Seed the DataModule like everything else; weights that a checkpoint replaces are not downloaded."""
         with without_pretrained() if self.verb != "fit" else contextlib.nullcontext():
-            super().instantiate_classes()
+            try:
+                super().instantiate_classes()
+            except Exception as error:
+                if cause := user_error_behind(error):
+                    raise cause from None
+                raise
 
     # The run ----------------------------------------------------------------------------------------------------------
 
@@ -110,11 +119,10 @@ class ToolkitCLI(LightningCLI):
         on_rank_zero = rank_zero_only.rank == 0
         # Other ranks learn the folder from Lightning's broadcast of trainer.log_dir and write nothing themselves.
         self.run_folder = self.parts.new_run_folder(self.config.runs, name) if on_rank_zero else Path(self.config.runs)
-        self._dump_config()
         run = Run(
             self.run_folder,
             name,
-            self.config_dump,
+            yaml.safe_load(self.parser.dump(self.config, skip_link_targets=True, skip_none=False, format="yaml")),
             [sys.executable, "cli.py", self.verb, *self.args],
             self.config_init.wandb,
             self.model,
@@ -242,6 +250,7 @@ def _predict_inputs(inputs: Sequence[str], args: Sequence[str], writer: Callback
     parser.add_argument("--trainer.accelerator", type=str, default="auto")
     parser.add_argument("--trainer.precision", type=str | int | None, default=None)
     paths, rest = _take_checkpoint(args, parts)
+    parser.words = rest
     options = parser.parse_args(rest)
     task = load(paths)
     if task.input_kind is None:

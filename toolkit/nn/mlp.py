@@ -1,5 +1,6 @@
 """Multilayer perceptron on flattened images: the network that knows nothing of pictures."""
 
+import itertools
 from collections.abc import Sequence
 
 from torch import Tensor, nn
@@ -37,7 +38,7 @@ class MLP(nn.Module):
         self.image_size = (image_size[0], image_size[1])
         widths = [in_channels * image_size[0] * image_size[1], *hidden]
         layers: list[nn.Module] = []
-        for before, after in zip(widths, widths[1:], strict=False):
+        for before, after in itertools.pairwise(widths):
             layers += [nn.Linear(before, after), nn.ReLU(inplace=True), nn.Dropout(dropout)]
         self.body = nn.Sequential(*layers)
         self.head = nn.Linear(widths[-1], num_classes)
@@ -47,8 +48,7 @@ class MLP(nn.Module):
         """Draw all parameters anew."""
         for module in self.modules():
             if isinstance(module, nn.Linear):
-                nonlinearity = "linear" if module is self.head else "relu"
-                nn.init.kaiming_normal_(module.weight, nonlinearity=nonlinearity)
+                nn.init.kaiming_normal_(module.weight, nonlinearity="linear" if module is self.head else "relu")
                 nn.init.zeros_(module.bias)
 
     def forward_features(self, image: Tensor) -> Tensor:

@@ -53,7 +53,7 @@ class CIFARResNet(nn.Module):
     """Three stages of residual blocks at full, half and quarter resolution, then the mean over space.
 
     Departures from the paper: the new channels' zeros of option A stand behind the old channels (the paper leaves the
-    place open); He initialisation counts the outgoing connections, as is usual since the authors' own released code.
+    place open); He initialisation counts the outgoing connections, as has become usual.
 
     Args:
         num_classes: K.
@@ -121,7 +121,8 @@ class CIFARResNet(nn.Module):
         check_images(image, self.in_channels)
         x = F.relu(self.bn(self.conv(image)))  # (B, width, H, W)
         x = self.blocks(x)  # (B, 4 * width, H/4, W/4)
-        return x.mean(dim=(2, 3))  # (B, D)
+        features: Tensor = x.mean(dim=(2, 3))  # (B, D)
+        return features
 
     def forward(self, image: Tensor) -> Tensor:
         """Logits ``(B, K)`` of images ``(B, C, H, W)``."""

@@ -105,7 +105,7 @@ class ViT(nn.Module):
         dim: D.
         depth: Number of blocks.
         heads: Attention heads; divides D.
-        pooling: What goes to the head: the extra "cls" token, or the "mean" of the patches (then there is no extra one).
+        pooling: What goes to the head: the extra "cls" token, or the "mean" of the patches, without an extra one.
         dropout: Probability after every dense layer but q, k and v, and after the positions are added.
 
     Raises:
@@ -152,7 +152,7 @@ class ViT(nn.Module):
             elif isinstance(module, nn.LayerNorm):
                 module.reset_parameters()
         patch = self.patch_embed.proj
-        # As the linear layer on flattened patches that it is, like the authors' code.
+        # As the linear layer on flattened patches that it is (He et al., "Masked Autoencoders", CVPR 2022, A.1).
         nn.init.xavier_uniform_(patch.weight.view(patch.out_channels, -1))
         assert patch.bias is not None
         nn.init.zeros_(patch.bias)
@@ -174,7 +174,8 @@ class ViT(nn.Module):
         """
         check_images(image, self.in_channels, self.image_size)
         tokens: Tensor = self.patch_embed(image)  # (B, N, D)
-        return self.dropout(tokens + self.positions[:, -tokens.shape[1] :])
+        tokens = self.dropout(tokens + self.positions[:, -tokens.shape[1] :])
+        return tokens
 
     def encode(self, tokens: Tensor) -> Tensor:
         """All blocks and the last normalisation, over all patches or (masked autoencoder) some of them.
@@ -193,7 +194,7 @@ class ViT(nn.Module):
 
     def forward_features(self, image: Tensor) -> Tensor:
         """The head's input: ``(B, D)`` for images ``(B, C, H, W)``."""
-        encoded = self.encode(self.embed(image))
+        encoded: Tensor = self.encode(self.embed(image))  # (B, N, D) or (B, 1 + N, D)
         return encoded.mean(dim=1) if self.cls_token is None else encoded[:, 0]  # (B, D)
 
     def forward(self, image: Tensor) -> Tensor:

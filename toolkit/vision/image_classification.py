@@ -96,12 +96,12 @@ class ImageClassification(Task):
         """The images as the network sees them, but for mixing: augmented if training, normalised.
 
         Returns:
-            ``(B, C, H, W)``, float32.
+            ``(B, C, H, W)``, of the network's dtype.
         """
         image = batch.image
         if training and self.augment is not None:
             image = self.augment(image, batch.key)
-        return self.normalize(to_float(image)).contiguous(memory_format=self.memory_format)
+        return self.normalize(to_float(image)).to(self.dtype, memory_format=self.memory_format)
 
     def step(self, batch: ImageBatch, stage: Stage) -> StepOutput:
         """Loss, accuracy and metrics of a batch; samples that could not be read count nowhere."""

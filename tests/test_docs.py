@@ -1,0 +1,85 @@
+"""Every command in README and docs is run, in the order of the page, on little data; what is not ours is named here."""
+
+import re
+import shlex
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from cli import main
+from tests.conftest import ROOT
+
+PAGES = ["README.md", "CONTRIBUTING.md", *sorted(f"docs/{p.relative_to(ROOT / 'docs')}" for p in (ROOT / "docs").rglob("*.md"))]  # fmt: skip  # noqa: E501
+
+ELSEWHERE = {
+    # What .ci/run does, or what needs a person.
+    "python -m pip install -e .",
+    'python -m pip install -e ".[test]"',
+    'python -m pip install -e ".[dev]"',
+    "python -m pytest",
+    "python -m pytest -m slow",
+    "pre-commit install",
+    "bash .ci/run",
+    "mkdocs serve",
+    "git clone",
+    "cd fulgurite",
+    "uv venv",
+    "uv pip install",
+    "uv run",
+    "python benchmarks/",
+    "wandb sync",
+    "wandb login",
+    "torchrun",
+}
+QUICK = [
+    "--trainer.max_epochs=1",
+    "--trainer.limit_train_batches=2",
+    "--trainer.limit_val_batches=1",
+    "--trainer.limit_test_batches=1",
+    "--trainer.accelerator=cpu",
+    "--wandb.enabled=false",
+]
+
+
+def commands(page: str) -> list[str]:
+    blocks = re.findall(r"```(?:bash|console|sh)\n(.*?)```", (ROOT / page).read_text(), re.DOTALL)
+    lines = "\n".join(blocks).replace("\\\n", " ").splitlines()
+    return [part.strip() for line in lines for part in line.split("&&") if part.strip() and not line.startswith("#")]
+
+
+def small_data(folder: Path) -> None:
+    """What the pages call path/to/...: two classes of small pictures, and an .npz."""
+    draw = np.random.default_rng(0)
+    for name in ("ant", "bee"):
+        (folder / "images" / name).mkdir(parents=True)
+        for i in range(20):
+            pixels = draw.integers(0, 256, (40, 48, 3), dtype=np.uint8)
+            Image.fromarray(pixels).save(folder / "images" / name / f"{i}.png")
+    images = draw.integers(0, 256, (60, 28, 28), dtype=np.uint8)
+    labels = np.arange(60) % 3
+    np.savez(folder / "data.npz", **{f"{split}_{kind}": array for split in ("train", "val", "test") for kind, array in
+             (("images", images), ("labels", labels))})  # fmt: skip
+
+
+@pytest.mark.parametrize("page", [page for page in PAGES if (ROOT / page).exists() and commands(page)])
+def test_commands_run(page: str, workdir: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    small_data(workdir / "path" / "to")
+    (workdir / "examples").symlink_to(ROOT / "examples")
+    for command in commands(page):
+        if not command.startswith("python cli.py"):
+            assert command.startswith(tuple(ELSEWHERE)), f"{page}: nobody runs {command!r}"
+            continue
+        words = shlex.split(command, comments=True)[2:]
+        words = [str(newest(workdir)) if word.startswith("runs/") or word.isupper() else word for word in words]
+        if words[0] == "seeds":
+            words += ["--n=1"]
+        if words[0] in ("fit", "seeds"):
+            words += QUICK
+        main(words)
+        assert "error" not in capsys.readouterr().err
+
+
+def newest(folder: Path) -> Path:
+    return max((folder / "runs").glob("*/*/"), key=lambda run: run.stat().st_mtime)
