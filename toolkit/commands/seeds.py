@@ -105,7 +105,7 @@ def _fit(args: Sequence[str], seed: int) -> Path:
     """Fit in a process of its own; its run folder."""
     command = [sys.executable, str(ROOT / "cli.py"), "fit", *args, "--seed_everything", str(seed)]
     done = subprocess.run(command, capture_output=True, text=True)
-    found = re.search(r"^run\s+(\S.*)$", done.stdout, re.MULTILINE)
+    found = re.search(r"^run\s+(\S+)", done.stdout, re.MULTILINE)
     if done.returncode or not found:
         raise UserError(f"seeds: seed {seed} failed with exit code {done.returncode}:\n{done.stderr[-2000:]}")
     print(f"seed {seed}: {found[1]}", flush=True)

@@ -2,8 +2,11 @@
 
 import contextlib
 import inspect
+import logging
+import os
 import sys
 import tempfile
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -42,6 +45,7 @@ class ToolkitCLI(LightningCLI):
     """
 
     def __init__(self, verb: str, args: Sequence[str], parts: Parts) -> None:
+        _quiet()
         self.verb, self.parts = verb, parts
         self.args = list(args)
         super().__init__(
@@ -49,7 +53,7 @@ class ToolkitCLI(LightningCLI):
             parts.data_class,
             save_config_callback=None,
             seed_everything_default=0,
-            trainer_defaults={"use_distributed_sampler": False},
+            trainer_defaults={"use_distributed_sampler": False, "enable_model_summary": False, "log_every_n_steps": 20},
             parser_class=ToolkitParser,
             parser_kwargs={"prog": f"cli.py {verb}", "description": HELP[verb], "exit_on_error": False},
             subclass_mode_model=True,
@@ -156,6 +160,22 @@ def _takes(model: Mapping[str, Any], target: str) -> bool:
     return isinstance(node, Mapping) and name in accepted_arguments(node.get("class_path", ""))
 
 
+def _quiet() -> None:
+    """Silence what Lightning says about things that are meant, or that nobody who reads it can change."""
+    # LightningCLI calls what jsonargparse 5 will remove; the dependency is bounded for it.
+    os.environ.setdefault("JSONARGPARSE_DEPRECATION_WARNINGS", "off")
+    for message in (".*does not have many workers.*", ".*is smaller than the logging interval.*", ".*LeafSpec.*"):
+        warnings.filterwarnings("ignore", message)
+    for name in ("lightning.pytorch.utilities.rank_zero", "lightning.fabric.utilities.seed"):
+        logging.getLogger(name).addFilter(_is_news)
+
+
+def _is_news(record: logging.LogRecord) -> bool:
+    return not record.getMessage().startswith(
+        ("GPU available", "TPU available", "HPU available", "Seed set", "\U0001f4a1 Tip", "Loading `train_dataloader`")
+    )
+
+
 def _add_missing(callbacks: list[Callback], defaults: Sequence[Callback]) -> None:
     """Add the defaults whose kind the user has not configured."""
     callbacks += [new for new in defaults if not any(isinstance(own, type(new)) for own in callbacks)]
@@ -175,6 +195,9 @@ def fit(args: Sequence[str], parts: Parts) -> ToolkitCLI:
     cli = ToolkitCLI("fit", args, parts)
     start = find_checkpoint(cli.config.ckpt_path) if cli.config.ckpt_path else None
     exit_code = 1
+    if cli.run_folder is not None and rank_zero_only.rank == 0:
+        parameters = sum(parameter.numel() for parameter in cli.model.parameters())
+        print(f"{'run':<10}  {cli.run_folder}  ({type(cli.model.net).__name__}, {parameters:,} parameters)", flush=True)
     try:
         cli.trainer.fit(cli.model, datamodule=cli.datamodule, ckpt_path=start, weights_only=True)
         if cli.run_folder is not None:

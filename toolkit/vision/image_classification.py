@@ -3,6 +3,7 @@
 Shape legend: B batch, C channels, H height, W width, K classes.
 """
 
+import math
 from collections.abc import Sequence
 from typing import Any, Literal
 
@@ -43,6 +44,7 @@ class ImageClassification(Task):
         mix: Mixup or CutMix of the augmented training images.
         label_smoothing: Share of the target spread over all classes, in ``[0, 1)``.
         class_weights: Weight of each class in the training loss.
+        test_time_flip: Predict the mean probability of an image and its mirror image, also in validation and test.
         channels_last: Compute convolutions in channels-last memory format, often faster.
         optimizer: AdamW with torch's defaults if None.
         scheduler: Constant learning rate if None.
@@ -68,6 +70,7 @@ class ImageClassification(Task):
         mix: Mixing | None = None,
         label_smoothing: float = 0.0,
         class_weights: Sequence[float] | None = None,
+        test_time_flip: bool = False,
         channels_last: bool = False,
         optimizer: OptimizerCallable | None = None,
         scheduler: LRSchedulerCallable | None = None,
@@ -87,6 +90,7 @@ class ImageClassification(Task):
         self.augment = augment
         self.mix = mix
         self.label_smoothing = label_smoothing
+        self.test_time_flip = test_time_flip
         weights = torch.tensor(class_weights) if class_weights else None  # (K,)
         self.register_buffer("class_weights", weights, persistent=False)
         self.memory_format = torch.channels_last if channels_last else torch.contiguous_format
@@ -113,14 +117,14 @@ class ImageClassification(Task):
         if training and self.mix is not None:
             image, target = self.mix(image, F.one_hot(label, self.num_classes).to(image.dtype), batch.key)
             label = target.argmax(dim=1)
-        logits = self._logits(image)
+        logits = self._logits(image) if training else self._evaluation_logits(image)
         loss = self._loss(logits, target, label, readable, training)
         count = readable.sum()
         acc = ((logits.argmax(dim=1) == label) & readable).sum() / count.clamp(min=1)
         self.record(stage, count, loss=loss, acc=acc)
         if training:
             return StepOutput(loss)
-        probability = logits.float().softmax(dim=1)
+        probability = logits.softmax(dim=1)
         self.metrics(stage).update(probability, batch.label)
         return StepOutput(loss, ImagePrediction(probability, batch.index, readable))
 
@@ -131,6 +135,13 @@ class ImageClassification(Task):
                 f"model.init_args.net: it returned shape {tuple(logits.shape)} for {len(image)} images, the data has "
                 f"{self.num_classes} classes; the network must return ({len(image)}, {self.num_classes})."
             )
+        return logits
+
+    def _evaluation_logits(self, image: Tensor) -> Tensor:
+        logits = self._logits(image).float()
+        if self.test_time_flip:
+            mirrored = self._logits(image.flip(3)).float()
+            logits = torch.logaddexp(logits.log_softmax(dim=1), mirrored.log_softmax(dim=1)) - math.log(2)
         return logits
 
     def _loss(self, logits: Tensor, target: Tensor, label: Tensor, readable: Tensor, training: bool) -> Tensor:
@@ -145,7 +156,7 @@ class ImageClassification(Task):
 
     def predict_step(self, batch: ImageBatch, batch_idx: int) -> ImagePrediction:
         """Class probabilities of raw images."""
-        probability = self._logits(self.network_input(batch, training=False)).float().softmax(dim=1)
+        probability = self._evaluation_logits(self.network_input(batch, training=False)).softmax(dim=1)
         return ImagePrediction(probability, batch.index, batch.label != IGNORE_LABEL)
 
 

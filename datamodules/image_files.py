@@ -1,0 +1,2 @@
+"""STUB."""
+class ImageFilesDataModule: pass

@@ -1,0 +1,224 @@
+"""The command line, driven as a user drives it."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+
+from cli import main
+from tests.conftest import ROOT
+
+DIGITS = ["--config", "configs/vision/classification_digits.yaml"]
+QUICK = ["--trainer.max_epochs=1", "--trainer.limit_train_batches=2", "--trainer.accelerator=cpu", "--wandb.enabled=false"]  # fmt: skip
+
+
+def refused(args: list[str], capsys: pytest.CaptureFixture[str]) -> str:
+    """The one message of a command that must end with exit code 2."""
+    with pytest.raises(SystemExit) as stopped:
+        main(args)
+    assert stopped.value.code == 2
+    error = capsys.readouterr().err
+    message = error[error.rindex("error: ") :]
+    for noise in ("Traceback", "Union", "Subtypes", "usage:", "<class"):
+        assert noise not in message
+    return message
+
+
+@pytest.mark.parametrize(
+    ("args", "expected"),
+    [
+        (["--data.batch_sze", "3"], "data: unknown key 'batch_sze'. Did you mean 'batch_size'?"),
+        (["--data.batch_size", "three"], "data.init_args.batch_size: expected int, got 'three'."),
+        (["--model", "ImageClasification"], "model: unknown class 'ImageClasification'. Did you mean 'ImageClassification'?"),
+        (["--model.net", "SmalCNN"], "model.init_args.net: unknown class 'SmalCNN'. Did you mean 'SmallCNN'?"),
+        (["--model.net.dropot", "0"], "model.init_args.net: unknown key 'dropot'. Did you mean 'dropout'?"),
+        (["--model.net.dropout", "x"], "model.init_args.net.init_args.dropout: expected float, got 'x'."),
+        (["--model.optimizer", "Adamm"], "model.init_args.optimizer: unknown class 'Adamm'. Did you mean 'Adam'?"),
+        (["--model.scheduler", "WarmupCosin"], "unknown class 'WarmupCosin'. Did you mean 'WarmupCosine'?"),
+        (["--model.scheduler_config.interval", "stp"], "model.init_args.scheduler_config.interval: expected one of 'step', 'epoch', got 'stp'."),
+        (["--trainer.max_epoch", "3"], "trainer.max_epoch: unknown option. Did you mean 'trainer.max_epochs'?"),
+        (["--trainer.max_epochs", "x"], "trainer.max_epochs: expected int, got 'x'."),
+        (["--trainer.precision", "17"], "trainer.precision: expected one of 64, 32, 16"),
+        (["--config", "configs/vision/classification_digit.yaml"], "no such file: 'configs/vision/classification_digit.yaml'. Did you mean 'configs/vision/classification_digits.yaml'?"),
+        (["--data.batch_size", "0"], "need batch_size >= 1"),
+        (["--data.batch_size", "100000"], "the global batch of 100000 is larger than the training split"),
+        (["--model.label_smoothing", "2"], "need 0 <= label_smoothing < 1, got 2"),
+        (["--ckpt_path", "nowhere"], "no such file or run folder: 'nowhere'"),
+        (["--ckpt_path", "http://example.com/a.ckpt"], "only local files are read"),
+    ],
+)  # fmt: skip
+def test_mistakes_on_the_command_line(
+    args: list[str], expected: str, workdir: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert expected in refused(["fit", *DIGITS, *QUICK, *args], capsys)
+
+
+@pytest.mark.parametrize(
+    ("config", "expected"),
+    [
+        ({"modell": {"a": 1}}, "modell: unknown key 'a'"),
+        ({"model": {"init_args": {"net": {"init_args": {"dropot": 3}}}}}, "model.init_args.net: unknown key 'dropot'. Did you mean 'dropout'?"),
+        ({"data": {"init_args": {"batch_size": [1]}}}, "data.init_args.batch_size: expected int, got '[1]'"),
+        ({"data": {"class_path": "NPZDataModul"}}, "data: unknown class 'NPZDataModul'. Did you mean 'NPZDataModule'?"),
+        ({"trainer": {"callbacks": [{"class_path": "callbacks.emaa.EMA"}]}}, "trainer.callbacks"),
+        ("model: [", "is not YAML"),
+    ],
+)  # fmt: skip
+def test_mistakes_in_a_config(config: object, expected: str, workdir: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    Path("bad.yaml").write_text(config if isinstance(config, str) else yaml.safe_dump(config))
+    assert expected in refused(["fit", *DIGITS, "--config", "bad.yaml", *QUICK], capsys)
+
+
+@pytest.mark.parametrize(
+    ("args", "expected"),
+    [
+        (["fitt"], "unknown verb 'fitt'"),
+        (["fit"], "missing: data, model; name a config"),
+        (["test"], "name one with --ckpt_path"),
+        (["test", *DIGITS], "no run of 'classification_digits' with a checkpoint"),
+        (["predict", "--ckpt_path", "text.ckpt"], "not readable as a checkpoint"),
+        (["predict", *DIGITS, "--top_k", "none"], "top_k: expected a positive integer"),
+    ],
+)
+def test_mistakes_of_other_verbs(
+    args: list[str], expected: str, workdir: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    Path("text.ckpt").write_text("no checkpoint")
+    assert expected in refused(args, capsys)
+
+
+def test_exit_code_of_the_process(workdir: Path) -> None:
+    """A real process: one message, exit code 2, nothing written."""
+    command = [sys.executable, str(ROOT / "cli.py"), "fit", *DIGITS, "--data.batch_sze=3"]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=workdir)
+    assert done.returncode == 2
+    assert done.stderr.strip() == "error: data: unknown key 'batch_sze'. Did you mean 'batch_size'?"
+    assert not Path("runs").exists()
+
+
+def test_fit_test_predict_from_the_newest_run(workdir: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    fitted = main(["fit", *DIGITS, *QUICK])
+    closing = capsys.readouterr().out
+    for label in ("run ", "best ", "majority class", "checkpoint ", "next "):
+        assert label in closing
+    tested = main(["test", *DIGITS, "--trainer.accelerator=cpu"])
+    summary = json.loads((fitted.run_folder / "summary.json").read_text())
+    assert float(tested.trainer.callback_metrics["test/acc"]) == pytest.approx(summary["test/acc"])
+    assert "majority class" in capsys.readouterr().out
+    validated = main(["validate", str(fitted.run_folder), "--trainer.accelerator=cpu"])
+    assert float(validated.trainer.callback_metrics["val/acc"]) == pytest.approx(summary["best"])
+    main(["predict", *DIGITS, "--output", "out.csv", "--trainer.accelerator=cpu"])
+    lines = Path("out.csv").read_text().splitlines()
+    assert len(lines) == 1 + len(fitted.datamodule.dataset("test"))
+    assert str(Path("out.csv")) in capsys.readouterr().out
+
+
+def test_two_runs_in_one_second_do_not_collide(workdir: Path) -> None:
+    folders = {main(["fit", *DIGITS, *QUICK]).run_folder for _ in range(2)}
+    assert len(folders) == 2
+    for folder in folders:
+        assert (folder / "checkpoints" / "best.ckpt").is_file()
+
+
+def test_configs_merge_and_flags_win(workdir: Path) -> None:
+    Path("more.yaml").write_text("data: {init_args: {batch_size: 32}}\ntrainer: {max_epochs: 7}\n")
+    made = main(["fit", *DIGITS, "--config", "more.yaml", *QUICK])
+    stored = yaml.safe_load((made.run_folder / "config.yaml").read_text())
+    assert stored["data"]["init_args"]["batch_size"] == 32
+    assert stored["trainer"]["max_epochs"] == 1
+    assert "num_classes" not in stored["model"]["init_args"]
+
+
+def test_print_config_shows_the_merged_config(workdir: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as stopped:
+        main(["fit", *DIGITS, "--data.batch_size=17", "--print_config"])
+    assert stopped.value.code == 0
+    assert yaml.safe_load(capsys.readouterr().out)["data"]["init_args"]["batch_size"] == 17
+
+
+def test_optimizer_and_scheduler_come_from_yaml(workdir: Path) -> None:
+    Path("more.yaml").write_text(
+        yaml.safe_dump(
+            {
+                "model": {
+                    "init_args": {
+                        "optimizer": {"class_path": "torch.optim.SGD", "init_args": {"lr": 0.5}},
+                        "scheduler": {"class_path": "lightning.pytorch.cli.ReduceLROnPlateau",
+                                      "init_args": {"monitor": "val/loss", "patience": 3}},
+                        "scheduler_config": {"interval": "epoch", "frequency": 2, "monitor": "val/acc"},
+                    }
+                }
+            }
+        )
+    )  # fmt: skip
+    made = main(["fit", *DIGITS, "--config", "more.yaml", *QUICK])
+    assert isinstance(made.trainer.optimizers[0], torch.optim.SGD)
+    config = made.trainer.lr_scheduler_configs[0]
+    assert (config.interval, config.frequency, config.monitor) == ("epoch", 2, "val/acc")
+    assert config.scheduler.patience == 3
+
+
+def test_a_value_that_is_stated_is_not_replaced_by_a_link(workdir: Path) -> None:
+    """The data has ten classes; a network told to have twelve keeps them, and the task explains the mismatch."""
+    with pytest.raises(SystemExit):
+        main(["fit", *DIGITS, *QUICK, "--model.net.num_classes=12"])
+    made = main(["fit", *DIGITS, *QUICK, "--model.net.num_classes=12", "--model.num_classes=12", "--model.class_names=null"])  # fmt: skip
+    assert made.model.num_classes == 12
+    assert main(["test", str(made.run_folder), "--trainer.accelerator=cpu"]).model.num_classes == 12
+
+
+def test_early_stopping_and_callbacks_append(workdir: Path) -> None:
+    stop = (
+        "--trainer.callbacks+={class_path: EarlyStopping, init_args: {monitor: val/loss, patience: 1, min_delta: 100}}"
+    )
+    made = main(["fit", *DIGITS, *QUICK, "--trainer.max_epochs=20", stop])
+    assert made.trainer.current_epoch == 2
+
+
+def test_a_finished_run_is_extended(workdir: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    first = main(["fit", *DIGITS, *QUICK])
+    second = main(["fit", *DIGITS, *QUICK, "--trainer.max_epochs=3", f"--ckpt_path={first.run_folder}"])
+    assert second.trainer.current_epoch == 3
+    assert second.trainer.lr_scheduler_configs[0].scheduler.total_steps == 6
+
+
+def test_users_own_task_in_another_package(workdir: Path) -> None:
+    """A package in the working directory, named by its import path."""
+    package = workdir / "mine"
+    package.mkdir()
+    (package / "__init__.py").touch()
+    source = (ROOT / "examples" / "parity.py").read_text()
+    (package / "task.py").write_text(source.replace("class Parity(", "class Mine("))
+    command = [sys.executable, str(ROOT / "cli.py"), "fit", "--model=mine.task.Mine", "--model.net=SmallCNN",
+               "--model.net.num_classes=1", "--data=DigitsDataModule", *QUICK]  # fmt: skip
+    done = subprocess.run(command, capture_output=True, text=True, cwd=workdir)
+    assert done.returncode == 0, done.stderr
+    assert "val/auroc" in done.stdout
+
+
+def test_offline_wandb_run_is_written_and_the_hint_printed(workdir: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    made = main(["fit", *DIGITS, *QUICK, "--wandb.enabled=true"])
+    assert "wandb sync " in capsys.readouterr().out
+    assert list((made.run_folder / "wandb").glob("offline-run-*/*.wandb"))
+
+
+def test_wandb_that_cannot_start_costs_a_warning(
+    workdir: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    import wandb
+
+    start = wandb.init
+
+    def broken(*args: object, mode: str, **kwargs: object) -> object:
+        if mode == "disabled":
+            return start(*args, mode=mode, **kwargs)
+        raise wandb.errors.CommError("no server")
+
+    monkeypatch.setattr(wandb, "init", broken)
+    with pytest.warns(UserWarning, match="cannot start"):
+        made = main(["fit", *DIGITS, *QUICK, "--wandb.enabled=true"])
+    assert (made.run_folder / "checkpoints" / "best.ckpt").is_file()

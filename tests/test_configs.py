@@ -1,0 +1,88 @@
+"""Every config runs: one batch of everything, on small data of the layout it asks for."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import yaml
+from PIL import Image
+
+from cli import main
+from tests.conftest import ROOT
+
+CONFIGS = sorted(p.relative_to(ROOT).as_posix() for p in [*(ROOT / "configs").rglob("*.yaml"), *ROOT.glob("examples/*.yaml")])  # fmt: skip
+OVERLAYS = [c for c in CONFIGS if c.startswith(("configs/trainer", "configs/logger"))]
+RUNNABLE = [c for c in CONFIGS if c not in OVERLAYS]
+CPU_OVERLAYS = {"cpu", "cpu_bf16", "debug", "deterministic", "no_wandb"}
+
+
+def idx(array: np.ndarray) -> bytes:
+    """The file format of MNIST: two zero bytes, type, number of dimensions, dimensions, bytes."""
+    head = bytes([0, 0, 8, array.ndim]) + b"".join(size.to_bytes(4, "big") for size in array.shape)
+    return head + array.astype(np.uint8).tobytes()
+
+
+@pytest.fixture
+def data(workdir: Path) -> dict[str, str]:
+    """A value for every place where a config of ours expects data: fabricated, 40 training images a set."""
+    draw = np.random.default_rng(0)
+    (workdir / "examples").symlink_to(ROOT / "examples")
+    for name in ("MNIST", "FashionMNIST"):
+        raw = workdir / "data" / name / "raw"
+        raw.mkdir(parents=True)
+        for split, n in (("train", 400), ("t10k", 40)):
+            (raw / f"{split}-images-idx3-ubyte").write_bytes(idx(draw.integers(0, 256, (n, 28, 28))))
+            (raw / f"{split}-labels-idx1-ubyte").write_bytes(idx(np.arange(n) % 10))
+    labels = np.arange(1200) % 10
+    images = draw.integers(0, 256, (1200, 32, 32, 3), dtype=np.uint8)
+    np.savez("cifar.npz", train_images=images, train_labels=labels, test_images=images[:40], test_labels=labels[:40])
+    for name in ("n01", "n02"):
+        for split, n in (("train", 60), ("val", 4)):
+            folder = workdir / "images" / split / name
+            folder.mkdir(parents=True)
+            for i in range(n):
+                Image.fromarray(draw.integers(0, 256, (40, 48, 3), dtype=np.uint8)).save(folder / f"{i}.png")
+    return {"data.path": "cifar.npz", "data.root": "images"}
+
+
+def overrides(config: str, data: dict[str, str]) -> list[str]:
+    """Point a config at the fabricated data, and make what needs another machine run here."""
+    content = yaml.safe_load((ROOT / config).read_text())
+    kind = content["data"]["class_path"]
+    words = ["--trainer.accelerator=cpu", "--trainer.devices=1", "--trainer.precision=32-true"]
+    if kind == "NPZDataModule":
+        words += [f"--data.path={data['data.path']}"]
+    if kind in ("ImageFolderDataModule", "ImageNetDataModule"):
+        words += [f"--data.root={data['data.root']}", "--data.image_size=64", "--data.num_workers=0"]
+    if content["data"].get("init_args", {}).get("batch_size", 0) > 40:
+        words += ["--data.batch_size=40"]
+    if content["model"]["init_args"]["net"].get("init_args", {}).get("weights"):
+        words += ["--model.net.weights=null", "--model.net.freeze_backbone=false"]
+    return words
+
+
+@pytest.mark.parametrize("config", RUNNABLE)
+def test_config_runs(config: str, data: dict[str, str]) -> None:
+    made = main(["fit", "--config", config, *overrides(config, data), "--trainer.fast_dev_run=true"])
+    assert made.trainer.global_step == 1
+
+
+@pytest.mark.parametrize("overlay", OVERLAYS)
+def test_overlay_merges(overlay: str, workdir: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Those for this machine are run; all others are parsed together with a config."""
+    base = ["fit", "--config", "configs/vision/classification_digits.yaml", "--config", overlay]
+    if Path(overlay).stem in CPU_OVERLAYS:
+        main([*base, "--trainer.fast_dev_run=true", "--trainer.accelerator=cpu"])
+        return
+    with pytest.raises(SystemExit) as stopped:
+        main([*base, "--print_config"])
+    assert stopped.value.code == 0
+    assert "trainer:" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("config", CONFIGS)
+def test_config_says_what_it_is_for(config: str) -> None:
+    first, second = (ROOT / config).read_text().splitlines()[:2]
+    assert first.startswith("# ")
+    if config in RUNNABLE:
+        assert second.startswith("#   python cli.py fit --config ")

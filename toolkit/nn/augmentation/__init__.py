@@ -1,0 +1,29 @@
+"""Augmentation of batches on the device, for each sample by its own key."""
+
+from toolkit.nn.augmentation.affine import RandomAffine
+from toolkit.nn.augmentation.base import Augmentation, Transform, to_float
+from toolkit.nn.augmentation.blur import GaussianBlur
+from toolkit.nn.augmentation.color import ColorJitter, RandomGrayscale
+from toolkit.nn.augmentation.crop import RandomCrop, RandomResizedCrop
+from toolkit.nn.augmentation.erasing import RandomErasing
+from toolkit.nn.augmentation.flip import RandomHorizontalFlip, RandomVerticalFlip
+from toolkit.nn.augmentation.mixing import CutMix, Mixing, Mixup, MixupOrCutMix
+
+__all__ = [
+    "Augmentation",
+    "ColorJitter",
+    "CutMix",
+    "GaussianBlur",
+    "Mixing",
+    "Mixup",
+    "MixupOrCutMix",
+    "RandomAffine",
+    "RandomCrop",
+    "RandomErasing",
+    "RandomGrayscale",
+    "RandomHorizontalFlip",
+    "RandomResizedCrop",
+    "RandomVerticalFlip",
+    "Transform",
+    "to_float",
+]
