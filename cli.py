@@ -75,7 +75,7 @@ def _run(words: list[str]) -> Any:
 
 
 def _run_trainer(verb: str, rest: list[str]) -> Any:
-    from lightning.pytorch.utilities.exceptions import MisconfigurationException
+    from lightning.fabric.utilities.exceptions import MisconfigurationException
 
     from toolkit.commands import trainer
 

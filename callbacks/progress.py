@@ -1,3 +1,5 @@
 """STUB."""
 from lightning.pytorch.callbacks import TQDMProgressBar
+
+
 def make_progress_bar(): return TQDMProgressBar()

@@ -15,7 +15,7 @@ class BatchIndex(NamedTuple):
 
     epoch: int
     """Epoch, counted from 0; augmentation keys depend on it."""
-    index: Tensor
+    index: Tensor  # type: ignore[assignment]  # hides tuple.index, which nobody calls on a batch
     """``(B,)``, int64, sample numbers."""
 
 
@@ -65,7 +65,7 @@ class TrainSampler(Sampler[BatchIndex]):
         # Two words of seed: adding them would make (seed 1, epoch 0) and (seed 0, epoch 1) the same permutation.
         generator = torch.Generator().manual_seed((self.seed << 32) ^ self.epoch)
         order = torch.randperm(self.length, generator=generator)
-        for batch in order[: len(self) * self.batch_size].split(self.batch_size):
+        for batch in order[: len(self) * self.batch_size].view(-1, self.batch_size):
             yield BatchIndex(self.epoch, batch.chunk(self.world_size)[self.rank])
 
 

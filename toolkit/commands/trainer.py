@@ -42,11 +42,12 @@ class ToolkitCLI(LightningCLI):
         verb: What is to be done.
         args: The command line after the verb.
         parts: What lies above toolkit.
+        callbacks: Added to those of the config.
     """
 
-    def __init__(self, verb: str, args: Sequence[str], parts: Parts) -> None:
+    def __init__(self, verb: str, args: Sequence[str], parts: Parts, callbacks: Sequence[Callback] = ()) -> None:
         _quiet()
-        self.verb, self.parts = verb, parts
+        self.verb, self.parts, self.callbacks = verb, parts, callbacks
         self.args = list(args)
         super().__init__(
             Task,
@@ -86,6 +87,7 @@ class ToolkitCLI(LightningCLI):
 
     def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
         """Parse; `main(args)` is called in process too, where ``sys.argv`` is somebody else's."""
+        assert isinstance(parser, ToolkitParser)
         parser.words = self.args
         self.config = parser.parse_args(args)
 
@@ -109,7 +111,7 @@ class ToolkitCLI(LightningCLI):
         self.datamodule.seed = int(self.config.seed_everything)
         config: dict[str, Any] = {**self.config_init.trainer, **kwargs}
         own = config["callbacks"] or []
-        config["callbacks"] = list(own if isinstance(own, list) else [own])
+        config["callbacks"] = [*(own if isinstance(own, list) else [own]), *self.callbacks]
         self.run_folder: Path | None = None
         if self.verb == "fit" and not config["fast_dev_run"]:
             self._prepare_run(config)
@@ -120,7 +122,7 @@ class ToolkitCLI(LightningCLI):
 
     def _prepare_run(self, config: dict[str, Any]) -> None:
         name = self.config.name or config_name(self.args) or type(self.model).__name__
-        on_rank_zero = rank_zero_only.rank == 0
+        on_rank_zero = _is_rank_zero()
         # Other ranks learn the folder from Lightning's broadcast of trainer.log_dir and write nothing themselves.
         self.run_folder = self.parts.new_run_folder(self.config.runs, name) if on_rank_zero else Path(self.config.runs)
         run = Run(
@@ -164,10 +166,20 @@ def _quiet() -> None:
     """Silence what Lightning says about things that are meant, or that nobody who reads it can change."""
     # LightningCLI calls what jsonargparse 5 will remove; the dependency is bounded for it.
     os.environ.setdefault("JSONARGPARSE_DEPRECATION_WARNINGS", "off")
-    for message in (".*does not have many workers.*", ".*is smaller than the logging interval.*", ".*LeafSpec.*"):
+    for message in (
+        ".*does not have many workers.*",
+        ".*is smaller than the logging interval.*",
+        ".*LeafSpec.*",
+        ".*callbacks used to create the checkpoint need to be provided.*",
+    ):
         warnings.filterwarnings("ignore", message)
     for name in ("lightning.pytorch.utilities.rank_zero", "lightning.fabric.utilities.seed"):
         logging.getLogger(name).addFilter(_is_news)
+
+
+def _is_rank_zero() -> bool:
+    """Whether this process writes and prints; known before there is a Trainer."""
+    return getattr(rank_zero_only, "rank", 0) == 0
 
 
 def _is_news(record: logging.LogRecord) -> bool:
@@ -195,7 +207,7 @@ def fit(args: Sequence[str], parts: Parts) -> ToolkitCLI:
     cli = ToolkitCLI("fit", args, parts)
     start = find_checkpoint(cli.config.ckpt_path) if cli.config.ckpt_path else None
     exit_code = 1
-    if cli.run_folder is not None and rank_zero_only.rank == 0:
+    if cli.run_folder is not None and _is_rank_zero():
         parameters = sum(parameter.numel() for parameter in cli.model.parameters())
         print(f"{'run':<10}  {cli.run_folder}  ({type(cli.model.net).__name__}, {parameters:,} parameters)", flush=True)
     try:
@@ -223,8 +235,7 @@ def _test_after_fit(cli: ToolkitCLI) -> None:
 
 
 def _next_command(cli: ToolkitCLI) -> str:
-    checkpoint = find_checkpoint(cli.run_folder) if cli.trainer.checkpoint_callback is not None else None
-    if checkpoint is None:
+    if cli.trainer.checkpoint_callback is None:
         return "python cli.py list"
     verb = "predict" if cli.config.test_after_fit else "test"
     wants_input = verb == "predict" and type(cli.model).input_kind == "image"
@@ -255,8 +266,7 @@ def predict(args: Sequence[str], parts: Parts) -> Any:
     if inputs:
         return _predict_inputs(inputs, rest, writer, parts)
     with _stored_run(rest, parts) as (checkpoint, arguments):
-        cli = ToolkitCLI("predict", arguments, parts)
-    cli.trainer.callbacks.append(writer)
+        cli = ToolkitCLI("predict", arguments, parts, [writer])
     cli.trainer.predict(
         cli.model, datamodule=cli.datamodule, ckpt_path=checkpoint, weights_only=True, return_predictions=False
     )

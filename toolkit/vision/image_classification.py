@@ -5,7 +5,7 @@ Shape legend: B batch, C channels, H height, W width, K classes.
 
 import math
 from collections.abc import Sequence
-from typing import Any, Literal
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -55,7 +55,7 @@ class ImageClassification(Task):
     """
 
     monitor = "val/acc"
-    mode: Literal["min", "max"] = "max"
+    mode = "max"
     input_kind = "image"
 
     def __init__(
@@ -84,7 +84,7 @@ class ImageClassification(Task):
             pixel_mean, pixel_std = net.pixel_mean, net.pixel_std
         self.num_classes = num_classes
         self.class_names = list(class_names or map(str, range(num_classes)))
-        self.image_size = tuple(image_size) if image_size else None
+        self.image_size = (image_size[0], image_size[1]) if image_size else None
         self.in_channels = len(pixel_mean or [0.5])
         self.normalize = Normalize(pixel_mean or [0.5], pixel_std or [0.5])
         self.augment = augment
@@ -105,7 +105,8 @@ class ImageClassification(Task):
         image = batch.image
         if training and self.augment is not None:
             image = self.augment(image, batch.key)
-        return self.normalize(to_float(image)).to(self.dtype, memory_format=self.memory_format)
+        normalized: Tensor = self.normalize(to_float(image))
+        return normalized.to(self.dtype, memory_format=self.memory_format)
 
     def step(self, batch: ImageBatch, stage: Stage) -> StepOutput:
         """Loss, accuracy and metrics of a batch; samples that could not be read count nowhere."""
@@ -168,7 +169,9 @@ def _metrics(num_classes: int) -> MetricCollection:
     }
     if num_classes > 5:
         metrics["acc_top5"] = MulticlassAccuracy(top_k=5, average="micro", **common)
-    return MetricCollection(metrics)
+    # torchmetrics would let two metrics share one state if it is equal after the first batch, which top-1 and top-5 are
+    # where that batch has no error.
+    return MetricCollection(metrics, compute_groups=False)
 
 
 def _check(

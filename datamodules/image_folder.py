@@ -1,0 +1,152 @@
+"""A folder of images, one folder a class."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, ClassVar, Literal
+
+import torch
+from lightning.pytorch.utilities import rank_zero_warn
+
+from datamodules.image import ImageDataModule, ImageFiles, LabelledImages
+from datamodules.image_reader import ImageReader, existing, image_files, size_pair
+from datamodules.splits import stratified_split
+from toolkit.errors import UserError
+from toolkit.types import IGNORE_LABEL, ImageBatch, Stage
+
+PIXEL_MEAN, PIXEL_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+"""Of ImageNet's RGB pixels: reading all files of a folder for its own would delay the start."""
+
+Labelled = list[tuple[Path, int]]
+"""Files with their class numbers."""
+
+
+class ImageFolderDataModule(ImageDataModule):
+    """Images in ``<root>/<class>/...``, split here, or in ``<root>/{train,val,test}/<class>/...``, split by the user.
+
+    A single folder is split stratified and seeded. With folders of splits, validation is held out of ``train`` where
+    ``val`` is missing, and nothing is tested where ``test`` is missing.
+
+    Args:
+        root: The folder.
+        image_size: Height and width that images are resized and cropped to, or one number for both.
+        in_channels: 3 for RGB, 1 for grey; files of the other kind are converted.
+        in_memory: Decode everything once and keep it; the batches are the same.
+        on_unreadable: Stop at a file that cannot be read, naming it, or skip and count it.
+        val_size: Images held out for validation if there is no folder for it: a count, or as float a share.
+        test_size: Likewise for test, out of a single folder.
+        split_seed: Which are held out; the same for all seeds of a run.
+        **loader: ``batch_size``, ``num_workers`` and ``eval_batch_size`` of `datamodules.base.BaseDataModule`.
+
+    Raises:
+        UserError: No such folder, no images, fewer than two classes, or splits with other classes.
+    """
+
+    stage_of_folder: ClassVar[dict[str, Stage]] = {"train": "train", "val": "val", "valid": "val", "test": "test"}
+
+    def __init__(
+        self,
+        root: str,
+        image_size: int | tuple[int, int] = 224,
+        in_channels: Literal[1, 3] = 3,
+        in_memory: bool = False,
+        on_unreadable: Literal["error", "skip"] = "error",
+        val_size: int | float = 0.1,
+        test_size: int | float = 0.1,
+        split_seed: int = 0,
+        **loader: Any,
+    ) -> None:
+        super().__init__(**loader)
+        self.root = existing(root, "data.init_args.root")
+        self.image_size = size_pair(image_size)
+        self.in_channels = in_channels
+        self.in_memory = in_memory
+        self.on_unreadable = on_unreadable
+        self.pixel_mean = PIXEL_MEAN if in_channels == 3 else (sum(PIXEL_MEAN) / 3,)
+        self.pixel_std = PIXEL_STD if in_channels == 3 else (sum(PIXEL_STD) / 3,)
+        self.class_names, self._files = self._scan(val_size, test_size, split_seed)
+        self._reader = ImageReader(self.image_size, in_channels)
+        self._skipped: set[tuple[str, int]] = set()
+
+    def build(self, stage: Stage) -> LabelledImages:
+        """The files of a split, or their pixels."""
+        files = self._split(stage)
+        return files.in_memory() if self.in_memory else files
+
+    def _split(self, stage: Stage) -> ImageFiles:
+        files = self._files.get(stage)
+        if not files:
+            raise UserError(
+                f"data: {str(self.root)!r} has no images to {stage} on; add a folder {self.root / stage}, or write "
+                f"data.init_args.{stage}_size for a folder that is split here."
+            )
+        label = torch.tensor([label for _, label in files])
+        return ImageFiles([path for path, _ in files], label, self._reader, self.on_unreadable == "skip")
+
+    def _scan(
+        self, val_size: int | float, test_size: int | float, split_seed: int
+    ) -> tuple[list[str], dict[Stage, Labelled]]:
+        """Class names, and the files of each split."""
+        folders = {f.name: f for f in sorted(self.root.iterdir()) if f.is_dir() and not f.name.startswith(".")}
+        is_split = "train" in folders and all(name in self.stage_of_folder for name in folders)
+        stages = {self.stage_of_folder[name]: folder for name, folder in folders.items()} if is_split else {}
+        names = _class_names(stages.get("train", self.root))
+        files = {stage: _labelled(folder, names) for stage, folder in stages.items()}
+        if not is_split:
+            everything = _labelled(self.root, names)
+            files["train"], files["test"] = _held_out(everything, test_size, split_seed)
+        if "val" not in files:
+            files["train"], files["val"] = _held_out(files["train"], val_size, split_seed)
+        return names, files
+
+    def sample_name(self, index: int) -> str:
+        """The path of a test image."""
+        return str(self._files["test"][index][0])
+
+    def unreadable(self, indices: Sequence[int]) -> dict[int, str]:
+        """Why test images cannot be read."""
+        files = self._split("test")
+        return {index: reason for index in indices if (reason := files.reason(index))}
+
+    def on_before_batch_transfer(self, batch: ImageBatch, dataloader_idx: int) -> ImageBatch:
+        """Tell of each skipped file once, in the training process, whoever read it."""
+        if self.on_unreadable == "skip" and self.trainer is not None:
+            stage: Stage = "train" if self.trainer.training else "test" if self.trainer.testing else "val"
+            for index in batch.index[batch.label == IGNORE_LABEL].tolist():
+                self._tell_skipped(stage, index)
+        return batch
+
+    def _tell_skipped(self, stage: Stage, index: int) -> None:
+        if (stage, index) not in self._skipped:
+            self._skipped.add((stage, index))
+            path = self._files[stage][index][0]
+            rank_zero_warn(f"data: skipped {str(path)!r}, which cannot be read; {len(self._skipped)} skipped so far.")
+
+
+def _class_names(folder: Path) -> list[str]:
+    """Names of the folders that hold images, sorted."""
+    children = [child for child in sorted(folder.iterdir()) if child.is_dir() and not child.name.startswith(".")]
+    names = [child.name for child in children if next(image_files(child), None)]
+    if len(names) < 2:
+        loose = sum(1 for _ in image_files(folder)) if not names else 0
+        found = f"one class only ({names[0]!r})" if names else f"no class folder with images and {loose} images in all"
+        raise UserError(
+            f"data.init_args.root: {str(folder)!r} has {found}; need a folder for each of two or more classes, such as "
+            f"{folder / 'ant' / '1.jpg'} and {folder / 'bee' / '1.jpg'}."
+        )
+    return names
+
+
+def _labelled(folder: Path, names: Sequence[str]) -> Labelled:
+    """All images of a folder of classes."""
+    found = {child.name for child in folder.iterdir() if child.is_dir() and next(image_files(child), None)}
+    if unknown := sorted(found - set(names)):
+        raise UserError(
+            f"data.init_args.root: {str(folder)!r} has classes that the training folder has not: {unknown[:5]}; "
+            f"training has {list(names[:5])}{'...' if len(names) > 5 else ''}."
+        )
+    return [(file, number) for number, name in enumerate(names) for file in image_files(folder / name)]
+
+
+def _held_out(files: Labelled, size: int | float, split_seed: int) -> tuple[Labelled, Labelled]:
+    kept, held_out = stratified_split(torch.tensor([label for _, label in files]), size, split_seed)
+    return [files[i] for i in kept], [files[i] for i in held_out]

@@ -1,0 +1,97 @@
+"""From image files to pixels of one size. Shape legend: C channels, H height, W width."""
+
+import difflib
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from toolkit.errors import UserError
+
+SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".pgm", ".ppm"})
+"""Files with these endings are images."""
+
+
+class UnreadableImageError(Exception):
+    """A file that is no readable image; says which and why."""
+
+
+class ImageReader:
+    """Decodes, turns upright by the EXIF tag, converts to grey or RGB, resizes and crops to one size.
+
+    The image is scaled, with its proportions kept, until its shorter side fits, and the middle is cut out.
+
+    Args:
+        image_size: ``(H, W)``.
+        in_channels: 1 for grey, 3 for RGB.
+    """
+
+    def __init__(self, image_size: tuple[int, int], in_channels: int) -> None:
+        if in_channels not in (1, 3):
+            raise UserError(f"data.init_args.in_channels: need 1 (grey) or 3 (RGB), got {in_channels}.")
+        if min(image_size) < 1:
+            raise UserError(f"data.init_args.image_size: need positive height and width, got {list(image_size)}.")
+        self.image_size = image_size
+        self.in_channels = in_channels
+
+    def __call__(self, path: Path) -> Tensor:
+        """Pixels of a file, ``(C, H, W)``, uint8.
+
+        Raises:
+            UnreadableImageError: Truncated, no image, or not to be opened.
+        """
+        from PIL import Image, ImageOps
+
+        height, width = self.image_size
+        try:
+            with Image.open(path) as image:
+                upright = ImageOps.exif_transpose(image)
+                if upright.mode.startswith("I;16"):  # 16 bits: Pillow would cut the values off at 255
+                    upright = Image.fromarray((np.asarray(upright) >> 8).astype(np.uint8))
+                converted = upright.convert("L" if self.in_channels == 1 else "RGB")
+            fitted = ImageOps.fit(converted, (width, height), method=Image.Resampling.BILINEAR)
+        except Exception as error:  # Pillow raises OSError, SyntaxError, ValueError, ... for damaged files
+            reason = " ".join(str(error).split()) or type(error).__name__
+            raise UnreadableImageError(f"cannot read {str(path)!r} ({reason})") from error
+        pixels = torch.from_numpy(np.array(fitted))  # (H, W) or (H, W, C)
+        return pixels.reshape(height, width, self.in_channels).permute(2, 0, 1).contiguous()
+
+    def blank(self) -> Tensor:
+        """A black image, ``(C, H, W)``, uint8."""
+        return torch.zeros(self.in_channels, *self.image_size, dtype=torch.uint8)
+
+
+def image_files(folder: Path) -> Iterator[Path]:
+    """Image files in a folder and below, in the order of their names; hidden ones are left out."""
+    for parent, folders, files in os.walk(folder, followlinks=True):
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        for name in sorted(files):
+            if Path(name).suffix.lower() in SUFFIXES and not name.startswith("."):
+                yield Path(parent) / name
+
+
+def existing(path: str | Path, option: str) -> Path:
+    """A path that exists.
+
+    Args:
+        path: As the user wrote it.
+        option: The key of the config that names it.
+
+    Raises:
+        UserError: It does not exist; with the nearest name beside it.
+    """
+    path = Path(path).expanduser()
+    if not path.exists():
+        siblings = [str(p) for p in path.parent.glob("*")] if path.parent.is_dir() else []
+        close = difflib.get_close_matches(str(path), siblings, n=1)
+        hint = f" Did you mean {close[0]!r}?" if close else f" The working directory is {os.getcwd()!r}."
+        raise UserError(f"{option}: no such file or folder: {str(path)!r}.{hint}")
+    return path
+
+
+def size_pair(image_size: int | tuple[int, int]) -> tuple[int, int]:
+    """(height, width) of one number for both, or of the two."""
+    return (image_size, image_size) if isinstance(image_size, int) else (image_size[0], image_size[1])
