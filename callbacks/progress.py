@@ -1,5 +1,7 @@
 """STUB."""
+
 from lightning.pytorch.callbacks import TQDMProgressBar
 
 
-def make_progress_bar(): return TQDMProgressBar()
+def make_progress_bar():
+    return TQDMProgressBar()

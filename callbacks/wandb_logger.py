@@ -43,9 +43,16 @@ class QuietWandbLogger(WandbLogger):
         entity: str | None = None,
         tags: list[str] | None = None,
     ) -> None:
+        # Absolute: W&B's service process keeps the working directory it was started in.
         # From a CLI, WandbLogger would receive resume=None, which overrides its own "allow".
         super().__init__(
-            name=name, save_dir=str(folder), project=project, id=run_id, entity=entity, tags=tags, resume="allow"
+            name=name,
+            save_dir=str(Path(folder).absolute()),
+            project=project,
+            id=run_id,
+            entity=entity,
+            tags=tags,
+            resume="allow",
         )
         del self._wandb_init["anonymous"]  # W&B warns about it whatever its value
 
@@ -92,7 +99,8 @@ class QuietWandbLogger(WandbLogger):
         if run is None or run.disabled:
             return None
         if run.offline:
-            return f"wandb sync {Path(run.dir).parent}"
+            folder = Path(run.dir).parent
+            return f"wandb sync {folder.relative_to(Path.cwd()) if folder.is_relative_to(Path.cwd()) else folder}"
         return run.url
 
     @rank_zero_only

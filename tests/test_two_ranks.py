@@ -54,4 +54,4 @@ def test_two_ranks_equal_one(task_class: type[Task], tmp_path: Path) -> None:
     rows_one, rows_two = metrics(one), metrics(two)
     assert len(rows_one) == len(rows_two) > 4
     for x, y in zip(rows_one, rows_two, strict=True):
-        assert x == pytest.approx(y, rel=1e-6, abs=1e-9)
+        assert x == pytest.approx(y, rel=1e-5, abs=1e-9)  # torchmetrics sums calibration errors in fp32

@@ -8,6 +8,7 @@ import dataclasses
 import difflib
 import importlib
 import inspect
+import os
 import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -184,6 +185,6 @@ def _missing_file(name: str) -> str:
 def _short(path: str) -> str:
     """Relative to the working directory where it lies below it."""
     try:
-        return str(Path(path).resolve().relative_to(Path.cwd()))
+        return str(Path(os.path.abspath(path)).relative_to(Path.cwd()))  # resolve() would follow links
     except ValueError:
         return path

@@ -171,6 +171,7 @@ def _quiet() -> None:
         ".*is smaller than the logging interval.*",
         ".*LeafSpec.*",
         ".*callbacks used to create the checkpoint need to be provided.*",
+        ".*dirpath has changed.*",  # a run that is extended goes on in a folder of its own
     ):
         warnings.filterwarnings("ignore", message)
     for name in ("lightning.pytorch.utilities.rank_zero", "lightning.fabric.utilities.seed"):
