@@ -172,7 +172,8 @@ class ImageDataModule(BaseDataModule):
         """Accuracy of always answering the class that is most frequent in training."""
         train, label = self.dataset("train").label, self.dataset(stage).label
         majority = train[train != IGNORE_LABEL].mode().values
-        return Baseline("majority class", {"acc": float((label == majority).float().mean())})
+        right = label[label != IGNORE_LABEL] == majority
+        return Baseline("majority class", {"acc": float(right.float().mean())})
 
 
 def pixel_statistics(image: Tensor) -> tuple[list[float], list[float]]:

@@ -3,6 +3,7 @@
 import os
 from pathlib import Path
 
+import lightning.pytorch  # noqa: F401  # its log handler keeps the stderr of the import, which must outlive a test's
 import pytest
 import torch
 

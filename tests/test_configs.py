@@ -1,5 +1,6 @@
 """Every config runs: one batch of everything, on small data of the layout it asks for."""
 
+import pickle
 from pathlib import Path
 
 import numpy as np
@@ -22,8 +23,14 @@ def idx(array: np.ndarray) -> bytes:
     return head + array.astype(np.uint8).tobytes()
 
 
+CIFAR = [
+    ("cifar-10-batches-py", [*(f"data_batch_{i}" for i in range(1, 6)), "test_batch", "batches.meta"], "labels", 10),
+    ("cifar-100-python", ["train", "test", "meta"], "fine_labels", 100),
+]
+
+
 @pytest.fixture
-def data(workdir: Path) -> dict[str, str]:
+def data(workdir: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
     """A value for every place where a config of ours expects data: fabricated, 40 training images a set."""
     draw = np.random.default_rng(0)
     (workdir / "examples").symlink_to(ROOT / "examples")
@@ -42,6 +49,15 @@ def data(workdir: Path) -> dict[str, str]:
             folder.mkdir(parents=True)
             for i in range(n):
                 Image.fromarray(draw.integers(0, 256, (40, 48, 3), dtype=np.uint8)).save(folder / f"{i}.png")
+    for folder, names, label, classes in CIFAR:
+        (workdir / "data" / folder).mkdir()
+        for name in names:
+            batch = {"data": images[:200].reshape(200, -1), label: [i % classes for i in range(200)]}
+            batch |= {"label_names": [], "fine_label_names": []}
+            (workdir / "data" / folder / name).write_bytes(pickle.dumps(batch))
+    monkeypatch.setattr(
+        "torchvision.datasets.cifar.check_integrity", lambda *args: True
+    )  # whose sums are the real files'
     return {"data.path": "cifar.npz", "data.root": "images"}
 
 
@@ -54,6 +70,8 @@ def overrides(config: str, data: dict[str, str]) -> list[str]:
         words += [f"--data.path={data['data.path']}"]
     if kind in ("ImageFolderDataModule", "ImageNetDataModule"):
         words += [f"--data.root={data['data.root']}", "--data.image_size=64", "--data.num_workers=0"]
+    if "val_size" in content["data"].get("init_args", {}):
+        words += ["--data.val_size=0.1"]
     if content["data"].get("init_args", {}).get("batch_size", 0) > 40:
         words += ["--data.batch_size=40"]
     if content["model"]["init_args"]["net"].get("init_args", {}).get("weights"):

@@ -45,6 +45,12 @@ class ToolkitParser(LightningArgumentParser):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, allow_abbrev=False, **kwargs)
 
+    def parse_args(self, args: Any = None, *more: Any, **kwargs: Any) -> Any:
+        """Parse; a null that jsonargparse passes to a nested class arrives there as the word None, and is mended."""
+        if self.words is None and args is not None:
+            args = [f"{arg.removesuffix('None')}null" if arg.endswith("=None") else arg for arg in args]
+        return super().parse_args(args, *more, **kwargs)
+
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:
         """Raise one readable message instead of printing the usage and a tree of reasons."""
         if cause := user_error_behind(ex):

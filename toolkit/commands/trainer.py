@@ -16,6 +16,7 @@ from lightning.fabric.utilities.rank_zero import rank_zero_only
 from lightning.pytorch import Callback, Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, _InstantiatorFn
+from lightning.pytorch.loggers.logger import DummyLogger
 
 from toolkit.checkpoint import find_checkpoint, load, read_checkpoint
 from toolkit.commands.messages import accepted_arguments, user_error_behind
@@ -115,7 +116,9 @@ class ToolkitCLI(LightningCLI):
         self.run_folder: Path | None = None
         if self.verb == "fit" and not config["fast_dev_run"]:
             self._prepare_run(config)
-        elif self.verb != "fit":
+        elif self.verb == "fit":
+            config["logger"] = DummyLogger()  # Lightning's own would create files
+        else:
             config["logger"] = False
             _add_missing(config["callbacks"], self.parts.evaluation_callbacks())
         return Trainer(**config)

@@ -28,7 +28,7 @@ def check_images(image: Tensor, in_channels: int, image_size: tuple[int, int] | 
     if channels != in_channels:
         raise UserError(
             f"in_channels: the network was built for {in_channels}, got images with {channels}; "
-            f"set data.init_args.channels to {in_channels}, or build the network with in_channels={channels}."
+            f"set data.init_args.in_channels to {in_channels}, or build the network with in_channels={channels}."
         )
     if image_size is not None and size != tuple(image_size):
         raise UserError(

@@ -82,7 +82,7 @@ class TorchvisionClassifier(PretrainedNetwork):
         if from_imagenet and self.in_channels != 3:
             raise UserError(
                 f"in_channels: the weights {self.weights!r} of {self.name} were trained on 3 channels, the data has "
-                f"{self.in_channels}; set data.init_args.channels to 3, or weights to null."
+                f"{self.in_channels}; set data.init_args.in_channels to 3, or weights to null."
             )
         if self.freeze_backbone and self.weights is None:
             raise UserError(
