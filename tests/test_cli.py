@@ -5,9 +5,11 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 import yaml
+from PIL import Image
 
 from cli import main
 from tests.conftest import ROOT
@@ -222,3 +224,52 @@ def test_wandb_that_cannot_start_costs_a_warning(
     with pytest.warns(UserWarning, match="cannot start"):
         made = main(["fit", *DIGITS, *QUICK, "--wandb.enabled=true"])
     assert (made.run_folder / "checkpoints" / "best.ckpt").is_file()
+
+
+@pytest.fixture
+def pictures(workdir: Path) -> Path:
+    """Two classes of twelve pictures."""
+    draw = np.random.default_rng(0)
+    for name in ("ant", "bee"):
+        (workdir / "pictures" / name).mkdir(parents=True)
+        for number in range(12):
+            pixels = draw.integers(0, 256, (20, 20, 3), dtype=np.uint8)
+            Image.fromarray(pixels).save(workdir / "pictures" / name / f"{number}.jpg")
+    return workdir / "pictures"
+
+
+FOLDER = ["fit", "--config", "configs/vision/classification_folder.yaml", *QUICK, "--data.root=pictures",
+          "--data.batch_size=4", "--data.in_memory=false"]  # fmt: skip
+
+
+@pytest.mark.parametrize("workers", ["0", "1"])
+def test_a_truncated_jpeg_is_named_or_skipped(workers: str, pictures: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for file in (pictures / "bee").iterdir():
+        file.write_bytes(file.read_bytes()[:200])
+    args = [*FOLDER, f"--data.num_workers={workers}"]
+    assert "data: cannot read 'pictures/bee/" in refused(args, capsys)
+    with pytest.warns(UserWarning, match=r"data: skipped 'pictures/bee/\d+.jpg', which cannot be read"):
+        main([*args, "--data.on_unreadable=skip"])
+
+
+@pytest.mark.parametrize(
+    ("args", "expected"),
+    [
+        (["--data.root=picture"], "no such file or folder: 'picture'. Did you mean 'pictures'?"),
+        (["--data.root=pictures/ant"], "no class folder with images and 12 images in all"),
+        (["--data.root=one"], "one class only ('ant')"),
+        (["--data.in_channels=2"], "data.init_args.in_channels: expected one of 1, 3, got '2'."),
+        (["--model.net.in_channels=1"], "in_channels: the network was built for 1, got images with 3"),
+    ],
+)
+def test_wrong_folders(args: list[str], expected: str, pictures: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    Path("one").mkdir()
+    Path("one/ant").symlink_to(pictures / "ant")
+    assert expected in refused([*FOLDER, *args], capsys)
+
+
+def test_labels_out_of_range(workdir: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    images, labels = np.zeros((8, 28, 28), dtype=np.uint8), np.arange(8) % 2
+    np.savez("data.npz", train_images=images, train_labels=labels, test_images=images, test_labels=labels + 5)
+    args = ["fit", "--config", "configs/vision/classification_npz.yaml", "--data.path=data.npz", *QUICK]
+    assert "test_labels must lie in 0..1, it also has [5, 6]" in refused(args, capsys)

@@ -81,5 +81,9 @@ def test_commands_run(page: str, workdir: Path, capsys: pytest.CaptureFixture[st
         assert "error" not in capsys.readouterr().err
 
 
+def test_the_page_on_tasks_shows_the_example() -> None:
+    assert '\n--8<-- "examples/parity.py"\n' in (ROOT / "docs" / "new_task.md").read_text()
+
+
 def newest(folder: Path) -> Path:
     return max((folder / "runs").glob("*/*/"), key=lambda run: run.stat().st_mtime)

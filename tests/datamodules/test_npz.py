@@ -75,7 +75,7 @@ def test_wrong_files_are_explained(
 
 def test_a_file_that_is_no_npz(tmp_path: Path) -> None:
     (tmp_path / "x.npz").write_text("text")
-    with pytest.raises(UserError, match="no .npz of plain arrays"):
+    with pytest.raises(UserError, match=r"no \.npz of plain arrays"):
         NPZDataModule(str(tmp_path / "x.npz"))
     with pytest.raises(UserError, match=r"data\.init_args\.path: no such file .*Did you mean .*x\.npz"):
         NPZDataModule(str(tmp_path / "xx.npz"))

@@ -7,6 +7,7 @@ import re
 import statistics
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -80,10 +81,9 @@ def seeds(args: Sequence[str]) -> dict[str, dict[str, float]]:
         raise UserError("seeds: name a config with --config configs/...yaml.")
     numbers = range(options.first, options.first + options.n)
     with ThreadPoolExecutor(options.jobs) as pool:
-        folders = list(pool.map(lambda seed: _fit(rest, seed), numbers))
-    runs = [json.loads((folder / "summary.json").read_text()) for folder in folders]
-    table = summarize(runs)
-    _report(table, folders, numbers)
+        fits = list(pool.map(lambda seed: _fit(rest, seed), numbers))
+    table = summarize([json.loads((folder / "summary.json").read_text()) | measured for folder, measured in fits])
+    _report(table, [folder for folder, _ in fits], numbers)
     return table
 
 
@@ -101,15 +101,17 @@ def _options(args: Sequence[str]) -> tuple[argparse.Namespace, list[str]]:
     return options, rest
 
 
-def _fit(args: Sequence[str], seed: int) -> Path:
-    """Fit in a process of its own; its run folder."""
+def _fit(args: Sequence[str], seed: int) -> tuple[Path, dict[str, float]]:
+    """Fit in a process of its own; its run folder, and what the whole command took, start-up included."""
     command = [sys.executable, str(ROOT / "cli.py"), "fit", *args, "--seed_everything", str(seed)]
+    start = time.perf_counter()
     done = subprocess.run(command, capture_output=True, text=True)
+    measured = {"wall_seconds": time.perf_counter() - start}
     found = re.search(r"^run\s+(\S+)", done.stdout, re.MULTILINE)
     if done.returncode or not found:
         raise UserError(f"seeds: seed {seed} failed with exit code {done.returncode}:\n{done.stderr[-2000:]}")
     print(f"seed {seed}: {found[1]}", flush=True)
-    return Path(found[1])
+    return Path(found[1]), measured
 
 
 def _report(table: dict[str, dict[str, float]], folders: Sequence[Path], numbers: Sequence[int]) -> None:
