@@ -6,7 +6,7 @@ from toolkit.nn.image_input import check_images
 
 
 def test__grey_images_for_a_colour_network_name_the_remedy():
-    with pytest.raises(UserError, match=r"in_channels.*3.*got images with 1.*set data\.init_args\.channels to 3"):
+    with pytest.raises(UserError, match=r"in_channels.*3.*got images with 1.*set data\.init_args\.in_channels to 3"):
         check_images(torch.zeros(2, 1, 8, 8), in_channels=3)
 
 

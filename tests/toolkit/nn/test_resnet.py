@@ -89,5 +89,5 @@ def test__impossible_depth_raises(depth):
 
 
 def test__grey_images_raise():
-    with pytest.raises(UserError, match=r"set data\.init_args\.channels to 3"):
+    with pytest.raises(UserError, match=r"set data\.init_args\.in_channels to 3"):
         CIFARResNet(num_classes=10, in_channels=3)(torch.zeros(2, 1, 32, 32))

@@ -1,1 +1,0 @@
-"""One loss, one paper, one file."""
