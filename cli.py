@@ -16,6 +16,7 @@ verbs:
   fit       train from a config             python cli.py fit --config configs/vision/classification_digits.yaml
   validate  evaluate on the validation set  python cli.py validate --ckpt_path RUN_FOLDER_OR_CHECKPOINT
   test      evaluate on the test set        python cli.py test --ckpt_path RUN_FOLDER_OR_CHECKPOINT
+  resume    go on with an interrupted run   python cli.py resume RUN_FOLDER
   predict   write predictions to a CSV      python cli.py predict --ckpt_path ... --input IMAGE_OR_FOLDER ...
   seeds     one config over n seeds         python cli.py seeds --config CONFIG --n 5
   list      what there is to choose from    python cli.py list
@@ -25,7 +26,7 @@ Options of a verb: python cli.py VERB --help. Any value of a config can be set b
 A second --config is merged over the first, such as one of configs/trainer/. Without --ckpt_path, the verbs that
 evaluate take the best checkpoint of the newest run of --config.
 """
-TRAINER_VERBS = ("fit", "validate", "test", "predict")
+TRAINER_VERBS = ("fit", "resume", "validate", "test", "predict")
 VERBS = (*TRAINER_VERBS, "seeds", "list")
 
 
@@ -82,6 +83,8 @@ def _run_trainer(verb: str, rest: list[str]) -> Any:
     try:
         if verb == "fit":
             return trainer.fit(rest, _parts())
+        if verb == "resume":
+            return trainer.resume(rest, _parts())
         if verb == "predict":
             return trainer.predict(rest, _parts())
         return trainer.evaluate(verb, rest, _parts())

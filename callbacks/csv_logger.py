@@ -5,6 +5,7 @@ import io
 import os
 from argparse import Namespace
 from collections.abc import Mapping
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -94,6 +95,26 @@ class MetricsCSV(Logger):
         self._written += self._waiting
         self._waiting = []
         self._header_changed = False
+
+    @property
+    def rows(self) -> int:
+        """How many rows were logged."""
+        return len(self._written) + len(self._waiting)
+
+    @rank_zero_only
+    def resume(self, rows: int) -> None:
+        """Go on after so many rows of the file; those that a killed run wrote after its checkpoint are logged again.
+
+        Args:
+            rows: What `rows` was when the checkpoint was written.
+        """
+        if not self.path.exists():
+            return
+        with open(self.path, newline="") as file:
+            reader = csv.DictReader(file)
+            self._columns = list(reader.fieldnames or ["step"])
+            self._written = [{key: float(v) for key, v in row.items() if v} for row in islice(reader, rows)]
+        self._header_changed = True  # write the file anew, without the rows that go
 
     @rank_zero_only
     def finalize(self, status: str) -> None:

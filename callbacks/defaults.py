@@ -1,17 +1,19 @@
 """What every run gets without asking: loggers, checkpoints, pictures, and a progress bar that suits the terminal."""
 
 from collections.abc import Sequence
-from pathlib import Path
 
 from lightning.pytorch import Callback
-from lightning.pytorch.callbacks import LearningRateMonitor, ModelCheckpoint
+from lightning.pytorch.callbacks import LearningRateMonitor
 from lightning.pytorch.loggers import Logger
 
+from callbacks.best_checkpoint import BestCheckpoint
 from callbacks.csv_logger import MetricsCSV
 from callbacks.image_media import ConfusionMatrix, InputImages, WorstErrors
+from callbacks.last_checkpoint import LastCheckpoint
 from callbacks.prediction_writer import PredictionWriter
 from callbacks.progress import make_progress_bar
 from callbacks.run_folder import RunFolder, new_run_folder, newest_run
+from callbacks.step_seed import StepSeed
 from callbacks.summary import RunSummary
 from callbacks.throughput import Throughput
 from callbacks.wandb_logger import QuietWandbLogger
@@ -53,22 +55,19 @@ def close_loggers(running: Sequence[Logger]) -> str | None:
 
 def fit_callbacks(run: Run) -> list[Callback]:
     """Best and last checkpoint, learning rate, throughput, progress, pictures, and the run's record."""
-    checkpoint = ModelCheckpoint(
-        dirpath=Path(run.folder) / "checkpoints",
-        filename="best",
-        monitor=run.task.monitor if run.validates else None,
-        mode=run.task.mode,
-        save_last=True,
-        enable_version_counter=False,
-    )
-    return [
+    monitor = run.task.monitor if run.validates else None
+    folder = run.folder / "checkpoints"
+    chosen: list[Callback] = [
+        LastCheckpoint(folder),
+        StepSeed(int(run.config["seed_everything"])),
         RunFolder(run.folder, run.config, run.command),
         LearningRateMonitor(logging_interval="step"),
         Throughput(),
         make_progress_bar(),
         *_media(run.task),
-        checkpoint,
+        BestCheckpoint(folder, monitor, run.task.mode),
     ]
+    return [one for one in chosen if run.saves or not isinstance(one, (LastCheckpoint, BestCheckpoint))]
 
 
 def evaluation_callbacks() -> list[Callback]:

@@ -1,10 +1,215 @@
-"""STUB."""
+"""Predictions as a CSV: one row a sample, in the order of the samples, whatever the number of devices."""
 
-from lightning.pytorch import Callback
+import contextlib
+import csv
+import os
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple, Protocol, runtime_checkable
+
+import torch
+from lightning.pytorch import Callback, LightningModule, Trainer
+from torch import Tensor
+from torchmetrics.utilities.distributed import gather_all_tensors
+
+from toolkit.errors import UserError
+from toolkit.types import ImagePrediction
+
+
+@runtime_checkable
+class NamedSamples(Protocol):
+    """A DataModule that knows what its samples are called and why some cannot be read."""
+
+    def sample_name(self, index: int) -> str:
+        """What a sample of the prediction set is called."""
+
+    def unreadable(self, indices: Sequence[int]) -> Mapping[int, str]:
+        """Why samples could not be read, by number."""
+
+
+class Rows(ABC):
+    """The rows of one kind of prediction: keeps little of each batch, and that on the CPU."""
+
+    @abstractmethod
+    def add(self, prediction: Any) -> None:
+        """Keep what is written of a batch."""
+
+    @abstractmethod
+    def gather(self, pl_module: LightningModule) -> None:
+        """Bring together what the ranks have kept, in the order of the samples."""
+
+    @abstractmethod
+    def columns(self) -> list[str]:
+        """Names of the columns between ``path`` and ``error``."""
+
+    @abstractmethod
+    def rows(self, pl_module: LightningModule) -> Iterable[tuple[int, list[str] | None]]:
+        """Sample number and fields of each row; None instead of fields where the sample could not be read."""
+
+
+class KeptClasses(NamedTuple):
+    """Of each sample its k most probable classes."""
+
+    index: Tensor  # type: ignore[assignment]  # hides tuple.index, which nobody calls on it
+    """``(N,)``, int64, sample numbers."""
+    readable: Tensor
+    """``(N,)``, bool."""
+    probability: Tensor
+    """``(N, k)``, float32, falling."""
+    number: Tensor
+    """``(N, k)``, int64, class numbers."""
+
+
+class ClassRows(Rows):
+    """The most probable classes and their probabilities.
+
+    Args:
+        top_k: How many classes.
+    """
+
+    def __init__(self, top_k: int) -> None:
+        self.top_k = top_k
+        self._batches: list[KeptClasses] = []
+
+    def add(self, prediction: ImagePrediction) -> None:
+        """Keep the top classes."""
+        top = prediction.probability.topk(min(self.top_k, prediction.probability.shape[1]), dim=1)
+        kept = (prediction.index, prediction.readable, top.values, top.indices)
+        self._batches.append(KeptClasses(*(part.cpu() for part in kept)))
+
+    def gather(self, pl_module: LightningModule) -> None:
+        """Bring the ranks' rows together, sorted by sample number."""
+        parts = [gather_rows(pl_module, torch.cat(part)) for part in zip(*self._batches, strict=True)]
+        order = parts[0].argsort()
+        self._kept = KeptClasses(*(part[order] for part in parts))
+
+    def columns(self) -> list[str]:
+        """Class and probability, then the runners-up."""
+        count = self._kept.probability.shape[1]
+        more = [name for place in range(2, count + 1) for name in (f"class_{place}", f"probability_{place}")]
+        return ["predicted", "probability", *more]
+
+    def rows(self, pl_module: LightningModule) -> Iterable[tuple[int, list[str] | None]]:
+        """Class names and probabilities."""
+        task: Any = pl_module
+        for index, readable, probabilities, numbers in zip(*(part.tolist() for part in self._kept), strict=True):
+            best = zip(numbers, probabilities, strict=True)
+            fields = [text for number, p in best for text in (task.class_names[number], f"{p:.6g}")]
+            yield index, fields if readable else None
+
+
+ROWS: dict[type, type[ClassRows]] = {ImagePrediction: ClassRows}
+"""How each kind of prediction is written."""
 
 
 class PredictionWriter(Callback):
-    """Stub."""
+    """Writes what `predict` gives, when all samples are through.
 
-    def __init__(self, *a: object) -> None:
-        pass
+    The columns: ``path`` (or the sample's number), the fields of its prediction, and ``error``, the reason why a sample
+    could not be read, whose other fields are empty.
+
+    Args:
+        path: The CSV; by default ``predictions.csv`` in the folder of the run.
+        top_k: How many classes of each sample.
+
+    Raises:
+        UserError: The file cannot be written, or the prediction is of a kind that has no rows.
+    """
+
+    def __init__(self, path: Path | None = None, top_k: int = 5) -> None:
+        self.path = path
+        self.top_k = top_k
+        self._beside: Path | None = None
+
+    def on_predict_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Open the file before the work, not after it."""
+        self._rows: Rows | None = None
+        self._target = self.path or Path(trainer.log_dir or trainer.default_root_dir) / "predictions.csv"
+        self._beside = self._target.with_name(f"{self._target.name}.tmp")
+        if trainer.is_global_zero:
+            try:
+                if self._target.is_dir():
+                    raise UserError(f"output: {str(self._target)!r} is a folder; write the name of a file.")
+                self._target.parent.mkdir(parents=True, exist_ok=True)
+                self._beside.touch()
+            except OSError as error:
+                raise self._refusal(error) from error
+
+    def on_predict_batch_end(
+        self,
+        trainer: Trainer,
+        pl_module: LightningModule,
+        outputs: Any,
+        batch: Any,
+        batch_idx: int,
+        dataloader_idx: int = 0,
+    ) -> None:
+        """Keep what is written of a batch."""
+        if self._rows is None:
+            if type(outputs) not in ROWS:
+                known = ", ".join(kind.__name__ for kind in ROWS)
+                raise UserError(
+                    f"predict: {type(pl_module).__name__} gives {type(outputs).__name__}, which has no columns yet "
+                    f"(known: {known}); use Trainer.predict in Python."
+                )
+            self._rows = ROWS[type(outputs)](self.top_k)
+        self._rows.add(outputs)
+
+    def on_predict_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Write the file on rank 0 and say where."""
+        if self._rows is None:
+            return
+        self._rows.gather(pl_module)
+        if not trainer.is_global_zero:
+            return
+        columns, rows = self._rows.columns(), list(self._rows.rows(pl_module))
+        wrong = [index for index, fields in rows if fields is None]
+        reasons = unreadable(trainer, wrong)
+        lines = [["path", *columns, "error"]]
+        for index, fields in rows:
+            reason = "" if fields is not None else reasons.get(index, "unreadable")
+            lines.append([sample_name(trainer, index), *(fields or [""] * len(columns)), reason])
+        self._write(lines)
+        print(f"predictions  {self._target}  ({len(rows)} rows, {len(wrong)} unreadable)", flush=True)
+
+    def _write(self, lines: list[list[str]]) -> None:
+        assert self._beside is not None
+        try:
+            with open(self._beside, "w", newline="", encoding="utf-8") as file:
+                csv.writer(file, lineterminator="\n").writerows(lines)
+            os.replace(self._beside, self._target)
+        except OSError as error:
+            raise self._refusal(error) from error
+
+    def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
+        """Leave no half-written file."""
+        if self._beside is not None and trainer.is_global_zero:
+            with contextlib.suppress(OSError):
+                self._beside.unlink(missing_ok=True)
+
+    def _refusal(self, error: OSError) -> UserError:
+        reason = error.strerror or type(error).__name__
+        return UserError(f"output: cannot write {str(self._target)!r} ({reason}); name a file that can be written.")
+
+
+def sample_name(trainer: Trainer, index: int) -> str:
+    """What the DataModule calls a sample of the test split; its number if it calls it nothing."""
+    data = getattr(trainer, "datamodule", None)
+    return data.sample_name(index) if isinstance(data, NamedSamples) else str(index)
+
+
+def unreadable(trainer: Trainer, indices: Sequence[int]) -> Mapping[int, str]:
+    """Why the DataModule could not read samples."""
+    data = getattr(trainer, "datamodule", None)
+    return data.unreadable(indices) if isinstance(data, NamedSamples) else {}
+
+
+def gather_rows(pl_module: LightningModule, rows: Tensor) -> Tensor:
+    """The rows of all ranks, one after another, on the CPU; ranks may hold different numbers of rows."""
+    if pl_module.trainer.world_size == 1:
+        return rows.cpu()
+    is_bool = rows.dtype == torch.bool
+    sent = (rows.to(torch.uint8) if is_bool else rows).to(pl_module.trainer.strategy.root_device).contiguous()
+    gathered = torch.cat([part.cpu() for part in gather_all_tensors(sent)])
+    return gathered.bool() if is_bool else gathered

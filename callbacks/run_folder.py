@@ -14,6 +14,8 @@ from typing import Any
 import yaml
 from lightning.pytorch import Callback, LightningModule, Trainer
 
+from callbacks.csv_logger import MetricsCSV
+
 PACKAGES = ("fulgurite", "lightning", "torch", "torchvision", "torchmetrics", "wandb", "gymnasium", "jsonargparse")
 
 
@@ -64,22 +66,35 @@ class RunFolder(Callback):
         self.command = command
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Write the record, on rank 0 and once."""
-        if not trainer.is_global_zero or (self.folder / "config.yaml").exists():
+        """Write the record, on rank 0 and once; a resumed run adds its command."""
+        if not trainer.is_global_zero:
             return
-        for file, text in self._record().items():
-            (self.folder / file).write_text(text)
+        with open(self.folder / "command.txt", "a") as file:
+            file.write(shlex.join(self.command) + "\n")
+        if (self.folder / "config.yaml").exists():
+            return
+        for name, text in self._record().items():
+            (self.folder / name).write_text(text)
         for logger in trainer.loggers:
             logger.log_hyperparams(self.config)
 
     def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
-        """Put the config into the checkpoint."""
+        """Put the config into the checkpoint, and which run it is of and how much of it is logged."""
         checkpoint["config"] = self.config
+        rows = sum(logger.rows for logger in trainer.loggers if isinstance(logger, MetricsCSV))
+        checkpoint["run"] = {"folder": self.folder.name, "rows": rows}
+
+    def on_load_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
+        """Let the metrics of a resumed run go on where the checkpoint was written."""
+        run = checkpoint.get("run", {})
+        if run.get("folder") == self.folder.name:
+            for logger in trainer.loggers:
+                if isinstance(logger, MetricsCSV):
+                    logger.resume(run["rows"])
 
     def _record(self) -> dict[str, str]:
         record = {
             "config.yaml": yaml.safe_dump(self.config, sort_keys=False),
-            "command.txt": shlex.join(self.command) + "\n",
             "versions.txt": versions(),
         }
         if revision := _git("rev-parse", "HEAD"):

@@ -9,6 +9,7 @@ from typing import Any
 
 from lightning.pytorch import Callback, LightningModule, Trainer
 
+from toolkit.checkpoint import find_checkpoint, has_checkpoint
 from toolkit.types import Baseline
 
 
@@ -59,14 +60,15 @@ class RunSummary(Callback):
         self.values |= {
             "monitor": checkpoint.monitor,
             "best": None if score is None else float(score),
-            "checkpoint": checkpoint.best_model_path or checkpoint.last_model_path,
+            "checkpoint": str(find_checkpoint(self.folder)) if has_checkpoint(self.folder) else None,
         }
         self._add_baseline("val", baseline)
 
     def add_test(self, metrics: dict[str, float], baseline: Baseline | None) -> None:
-        """Add the test metrics and the naive baseline on the test split."""
+        """Add the metrics of an evaluation and the naive baseline on the same split."""
         self.values |= {name: float(value) for name, value in metrics.items()}
-        self._add_baseline("test", baseline)
+        for stage in {name.partition("/")[0] for name in metrics} & {"val", "test"}:
+            self._add_baseline(stage, baseline)
 
     def _add_baseline(self, stage: str, baseline: Baseline | None) -> None:
         if baseline is not None:

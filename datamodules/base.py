@@ -9,6 +9,7 @@ from lightning.pytorch import LightningDataModule
 from lightning.pytorch.utilities import rank_zero_info
 from torch.utils.data import DataLoader, Dataset
 
+from datamodules.loader import TrainLoader
 from datamodules.sampler import BatchIndex, EvaluationSampler, TrainSampler
 from toolkit.errors import UserError
 from toolkit.types import Baseline, Stage
@@ -44,13 +45,12 @@ class BaseDataModule(LightningDataModule, ABC):
 
     def __init__(self, batch_size: int = 64, num_workers: int = 0, eval_batch_size: int | None = None) -> None:
         super().__init__()
-        if batch_size < 1 or num_workers < 0:
-            raise UserError(
-                f"data.init_args: need batch_size >= 1 and num_workers >= 0, got {batch_size} and {num_workers}."
-            )
         self.batch_size = batch_size
         self.num_workers = num_workers
-        self.eval_batch_size = eval_batch_size or batch_size
+        self.eval_batch_size = batch_size if eval_batch_size is None else eval_batch_size
+        for name, least in (("batch_size", 1), ("num_workers", 0), ("eval_batch_size", 1)):
+            if getattr(self, name) < least:
+                raise UserError(f"data.init_args.{name}: need {name} >= {least}, got {getattr(self, name)}.")
 
     @abstractmethod
     def dataset(self, stage: Stage) -> BatchedDataset:
@@ -77,7 +77,7 @@ class BaseDataModule(LightningDataModule, ABC):
         sampler = TrainSampler(len(dataset), self.batch_size, self.seed, rank, world_size)
         if dropped := len(dataset) % self.batch_size:
             rank_zero_info(f"data: each epoch drops its incomplete last batch ({dropped} of {len(dataset)} samples)")
-        return self._loader(dataset, sampler)
+        return TrainLoader(dataset, sampler, self._batches_done, **self._loader_options())
 
     def val_dataloader(self) -> DataLoader[Any]:
         """Every sample of the validation split once."""
@@ -93,18 +93,20 @@ class BaseDataModule(LightningDataModule, ABC):
 
     def _evaluation_loader(self, stage: Stage) -> DataLoader[Any]:
         dataset = self.dataset(stage)
-        return self._loader(dataset, EvaluationSampler(len(dataset), self.eval_batch_size, *self._place()))
+        sampler = EvaluationSampler(len(dataset), self.eval_batch_size, *self._place())
+        return DataLoader(dataset, batch_size=None, sampler=sampler, **self._loader_options())
 
-    def _loader(self, dataset: BatchedDataset, sampler: TrainSampler | EvaluationSampler) -> DataLoader[Any]:
-        return DataLoader(
-            dataset,
-            batch_size=None,  # the sampler deals whole batches
-            sampler=sampler,
-            num_workers=self.num_workers,
-            persistent_workers=self.num_workers > 0,
-            pin_memory=self.num_workers > 0 and torch.cuda.is_available(),
-            generator=torch.Generator(),  # else each new iterator would move the global generator
-        )
+    def _loader_options(self) -> dict[str, Any]:
+        return {
+            "num_workers": self.num_workers,
+            "persistent_workers": self.num_workers > 0,
+            "pin_memory": self.num_workers > 0 and torch.cuda.is_available(),
+            "generator": torch.Generator(),  # else each new iterator would move the global generator
+        }
+
+    def _batches_done(self) -> int:
+        """Batches of the running epoch that were trained on: more than 0 when a resumed epoch begins."""
+        return 0 if self.trainer is None else self.trainer.fit_loop.epoch_loop.batch_progress.current.ready
 
     def _place(self) -> tuple[int, int]:
         """(rank, number of ranks)."""

@@ -127,7 +127,7 @@ class ImageFiles(LabelledImages):
         return ImageArrays(*self.read(torch.arange(len(self))))
 
 
-class ImageDataModule(BaseDataModule):
+class ImageDataModule(BaseDataModule, ABC):
     """Images with one label each.
 
     A subclass builds the splits and sets the facts. In-memory splits are moved to the training device once, unless

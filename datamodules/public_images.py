@@ -1,5 +1,6 @@
 """What the public data sets that torchvision downloads and holds in memory have in common."""
 
+from abc import ABC
 from typing import Any, ClassVar
 
 import torch
@@ -10,7 +11,7 @@ from toolkit.errors import UserError
 from toolkit.types import Stage
 
 
-class PublicImages(ImageDataModule):
+class PublicImages(ImageDataModule, ABC):
     """A data set of `torchvision.datasets` whose images lie in one array. Validation is held out of its training part.
 
     A subclass names the data set and its facts.

@@ -8,6 +8,7 @@ from torch import Tensor
 from torch.utils.data import Sampler
 
 from toolkit.errors import UserError
+from toolkit.keys import sample_keys
 
 
 class BatchIndex(NamedTuple):
@@ -53,6 +54,8 @@ class TrainSampler(Sampler[BatchIndex]):
         self.length, self.batch_size, self.seed = length, batch_size, seed
         self.rank, self.world_size = rank, world_size
         self.epoch = 0
+        self.first = 0
+        """The batch that an iteration begins with; a resumed epoch begins in its middle."""
 
     def set_epoch(self, epoch: int) -> None:
         """Called by the Trainer at the start of each epoch."""
@@ -62,10 +65,12 @@ class TrainSampler(Sampler[BatchIndex]):
         return self.length // self.batch_size
 
     def __iter__(self) -> Iterator[BatchIndex]:
-        # Two words of seed: adding them would make (seed 1, epoch 0) and (seed 0, epoch 1) the same permutation.
-        generator = torch.Generator().manual_seed((self.seed << 32) ^ self.epoch)
+        # A hash: torch's CPU generator reads the low 32 bits of a seed only, so they must depend on both; and a sum of
+        # the two would make (seed 1, epoch 0) and (seed 0, epoch 1) the same permutation.
+        key = sample_keys(self.seed, self.epoch, torch.zeros(1, dtype=torch.int64))
+        generator = torch.Generator().manual_seed(int(key))
         order = torch.randperm(self.length, generator=generator)
-        for batch in order[: len(self) * self.batch_size].view(-1, self.batch_size):
+        for batch in order[: len(self) * self.batch_size].view(-1, self.batch_size)[self.first :]:
             yield BatchIndex(self.epoch, batch.chunk(self.world_size)[self.rank])
 
 

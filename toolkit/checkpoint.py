@@ -9,6 +9,13 @@ import torch
 from toolkit.errors import UserError
 from toolkit.task import Task
 
+NAMES = ("checkpoints/best.ckpt", "checkpoints/last.ckpt")
+
+
+def has_checkpoint(run_folder: Path) -> bool:
+    """Whether a run has written one."""
+    return any((run_folder / name).is_file() for name in NAMES)
+
 
 def find_checkpoint(path: str | Path) -> Path:
     """The checkpoint file that a path means: the file itself, or the best (else the last) one of a run folder.
@@ -23,7 +30,7 @@ def find_checkpoint(path: str | Path) -> Path:
         return file
     if not file.exists():
         raise UserError(f"checkpoint: no such file or run folder: {str(path)!r}.")
-    for name in ("checkpoints/best.ckpt", "checkpoints/last.ckpt"):
+    for name in NAMES:
         if (file / name).is_file():
             return file / name
     raise UserError(f"checkpoint: the folder {str(path)!r} holds no checkpoints/best.ckpt or checkpoints/last.ckpt.")
@@ -39,9 +46,8 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
     try:
         content = torch.load(file, map_location="cpu", weights_only=True)
     except Exception as error:  # torch raises half a dozen types for a damaged file
-        raise UserError(
-            f"checkpoint {str(file)!r}: not readable as a checkpoint ({str(error).splitlines()[0]})."
-        ) from error
+        reason = (str(error) or type(error).__name__).splitlines()[0]  # that of an empty file says nothing
+        raise UserError(f"checkpoint {str(file)!r}: not readable as a checkpoint ({reason}).") from error
     if not isinstance(content, dict) or "state_dict" not in content:
         raise UserError(f"checkpoint {str(file)!r}: it holds no 'state_dict', so it is no checkpoint of a task.")
     return content
@@ -64,7 +70,7 @@ def load(path: str | Path) -> Task:
     module, _, name = class_path.rpartition(".")
     try:
         task_class = getattr(importlib.import_module(module), name)
-    except (ImportError, AttributeError) as error:
+    except (ImportError, AttributeError, ValueError) as error:
         raise UserError(
             f"checkpoint {str(file)!r}: its task {class_path} cannot be imported ({error}); run from the folder, or "
             "install the package, that defines it."

@@ -1,6 +1,7 @@
 """The abstract task: what every family's LightningModule shares, and nothing that only some of them need."""
 
 import inspect
+import os
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -64,8 +65,13 @@ class Task(LightningModule, ABC):
     def __new__(cls, *args: Any, **kwargs: Any) -> Self:
         """Note the plain constructor arguments, so that a task built in Python reloads with its network alone."""
         self = super().__new__(cls)
-        given = inspect.signature(cls.__init__).bind_partial(self, *args, **kwargs).arguments
-        object.__setattr__(self, "_plain_arguments", {name: value for name, value in given.items() if _is_plain(value)})
+        signature = inspect.signature(cls.__init__)
+        given = dict(signature.bind_partial(self, *args, **kwargs).arguments)
+        for parameter in signature.parameters.values():
+            if parameter.kind is parameter.VAR_KEYWORD:
+                given |= given.pop(parameter.name, {})  # passed on to a base class, by their own names
+        plain = {name: _plain(value) for name, value in given.items() if _is_plain(value)}
+        object.__setattr__(self, "_plain_arguments", plain)
         return self
 
     def __init__(
@@ -129,6 +135,11 @@ class Task(LightningModule, ABC):
 
     # The loop's hooks -------------------------------------------------------------------------------------------------
 
+    def on_fit_start(self) -> None:
+        """Forget what an interrupted fit left; a resumed one has its means from the checkpoint."""
+        if self.trainer.ckpt_path is None:
+            self.means("train").reset()
+
     def training_step(self, batch: Any, batch_idx: int) -> Tensor:
         """One call is one *training step*: what ``max_steps``, schedules, checkpoints and the x axis count."""
         return self.step(batch, "train").loss
@@ -146,7 +157,7 @@ class Task(LightningModule, ABC):
         """Log the epoch's means as ``train/<name>_epoch``."""
         means = self.means("train")
         self._log_epoch({f"train/{name}_epoch": value for name, value in means.compute().items()})
-        means.reset()
+        means.next_epoch()
 
     def validation_step(self, batch: Any, batch_idx: int) -> Any:
         """Accumulate; nothing is logged before the epoch's end. Callbacks get the prediction as ``outputs``."""
@@ -207,7 +218,7 @@ class Task(LightningModule, ABC):
                 f"model.init_args.scheduler: its horizon follows from the length of the run, which is {horizon}; "
                 "set trainer.max_epochs or trainer.max_steps, or the scheduler's total_steps."
             )
-        return int(horizon)
+        return max(1, int(horizon) // self.scheduler_config.frequency)
 
     # Checkpoints ------------------------------------------------------------------------------------------------------
 
@@ -219,11 +230,14 @@ class Task(LightningModule, ABC):
             self.save_hyperparameters(self.__dict__["_plain_arguments"], logger=False)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Write down which task this is."""
+        """Write down which task this is, and the accumulated means of every rank."""
         checkpoint["task"] = f"{type(self).__module__}.{type(self).__qualname__}"
+        if self._trainer is not None and self.trainer.state.fn == "fit":
+            states: Any = self.all_gather(self.means("train").state())  # ([ranks,] 2, N + 1)
+            checkpoint["train_means"] = states.reshape(-1, *states.shape[-2:]).cpu()
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Refuse another task's or network's weights before anything is loaded.
+        """Refuse another task's or network's weights before anything is loaded; restore the means when training.
 
         Raises:
             UserError: Names the first weights that do not fit.
@@ -242,6 +256,15 @@ class Task(LightningModule, ABC):
                 f"{type(self).__name__}; {len(wrong)} weights differ, such as {'; '.join(sorted(wrong)[:3])}. "
                 "Give the checkpoint of a run with the same task and network."
             )
+        if "train_means" in checkpoint and self._trainer is not None and self.trainer.state.fn == "fit":
+            self._restore_means(checkpoint["train_means"])
+
+    def _restore_means(self, states: Tensor) -> None:
+        """Each rank its own; on another number of ranks the first one gets all."""
+        if len(states) == self.trainer.world_size:
+            self.means("train").restore(states[self.trainer.global_rank])
+        elif self.trainer.is_global_zero:
+            self.means("train").restore(states.sum(dim=0))
 
     @classmethod
     def load_from_checkpoint(cls, checkpoint_path: str | Path, **kwargs: Any) -> Self:  # type: ignore[override]
@@ -259,6 +282,8 @@ class Task(LightningModule, ABC):
         if "://" in str(checkpoint_path) or not path.is_file():
             raise UserError(f"checkpoint: need an existing local file, got {str(checkpoint_path)!r}.")
         kwargs.setdefault("map_location", "cpu")
+        # Lightning rebuilds modules by calls that jsonargparse 5 will remove; the dependency is bounded for it.
+        os.environ.setdefault("JSONARGPARSE_DEPRECATION_WARNINGS", "off")
         with without_pretrained():
             try:
                 return super().load_from_checkpoint(path, weights_only=True, **kwargs)
@@ -278,6 +303,16 @@ def _is_plain(value: Any) -> bool:
     if isinstance(value, dict):
         return all(map(_is_plain, _flatten(value)))
     return value is None or isinstance(value, (bool, int, float, str))
+
+
+def _plain(value: Any) -> Any:
+    """A plain value without numpy's scalars, which are Python's by inheritance but not to a checkpoint's reader."""
+    if isinstance(value, (list, tuple)):
+        items = [_plain(item) for item in value]
+        return items if isinstance(value, list) else tuple(items)
+    if isinstance(value, dict):
+        return {_plain(key): _plain(item) for key, item in value.items()}
+    return next((kind(value) for kind in (bool, int, float, str) if isinstance(value, kind)), value)
 
 
 def _flatten(mapping: dict[Any, Any]) -> Iterator[Any]:

@@ -38,9 +38,9 @@ def _families(tasks: list[Entry]) -> Iterator[tuple[str, str]]:
 def _is_network(entry: Entry) -> bool:
     """A network by where it lies: a family's ``networks/``, or a file of `toolkit.nn` that is named after it."""
     *_, folder, module, name = entry.path.split(".")
-    return folder == "networks" or (
-        folder == "nn" and module.replace("_", "") in (name.lower(), f"cifar{name.lower()}")
-    )
+    if folder == "nn" and module != "normalize":  # a file of its own, but a layer
+        return name.lower().removeprefix("cifar") == module.replace("_", "")
+    return folder == "networks"
 
 
 def _configs() -> Iterator[tuple[str, str]]:

@@ -21,6 +21,12 @@ _KEY = re.compile(r'Parser key "(?P<key>[^"]+)":?')
 _CLASS = re.compile(r"Problem with given class_path '(?P<path>[^']+)'")
 _OPTION = re.compile(r"(?:Option|Key) '(?P<key>[^']+)' is not (?:accepted|expected)")
 _VALUE = re.compile(r"Expected an? (?P<type>.+?)(?:\. Got value: (?P<value>.*))?$")
+_CALLABLE = re.compile(
+    r"Type [^\n]+ expects a function or a callable class: (?P<inside>.*?)\. "
+    r"Got value: Namespace\(class_path='(?P<path>[^']+)'[^\n]*",
+    re.DOTALL,
+)
+"""What is said of an optimizer's or scheduler's arguments; its class comes last."""
 _NOISE = ("Does not validate against", "Subtypes:", "Errors:", "Given value", "Expected a path but")
 
 
@@ -90,10 +96,11 @@ def readable(message: str, keys: Iterable[str], args: Sequence[str] = ()) -> str
         return f"{key}: unknown option.{did_you_mean(key, keys)}"
     if match := re.search(r"(?:File|Path) does not exist: '?([^'\n]+)'?", message):
         return _missing_file(match[1])
-    if match := re.search(r"arguments are required: (.+)", message):
-        return f"missing: {match[1]}; name a config with --config configs/...yaml, or give --{match[1].split(',')[0]}."
+    message = _CALLABLE.sub(r"Problem with given class_path '\g<path>':\n\g<inside>", message)
     lines = [line.strip(" -") for line in message.splitlines()]
     path, class_path, leaves = _descend([line for line in lines if line and not line.startswith(_NOISE)])
+    if match := re.search(r"arguments are required: (.+)", message):
+        return _missing_arguments(".".join(path), match[1])
     where, leaf = ".".join(path), leaves[0]
     if match := _OPTION.search(leaf):
         *parents, last = match["key"].split(".")
@@ -107,6 +114,13 @@ def readable(message: str, keys: Iterable[str], args: Sequence[str] = ()) -> str
         expected = [found["type"] for found in map(_VALUE.search, leaves) if found]
         return _wrong_type(where, expected, match["value"] or _given(message))
     return f"{where}: {leaf}" if where and leaf else message
+
+
+def _missing_arguments(owner: str, names: str) -> str:
+    if not owner:
+        return f"missing: {names}; name a config with --config configs/...yaml, or give --{names.split(',')[0]}."
+    flag = f"{owner}.{names.split(',')[0]}".replace(".init_args", "")
+    return f"{owner}: missing: {names}; give --{flag}."
 
 
 def _full_key(owner: str, last: str, args: Sequence[str], keep_last: bool = False) -> str:
@@ -145,6 +159,7 @@ def _given(message: str) -> str:
 
 
 def _wrong_type(where: str, expected: Sequence[str], value: str) -> str:
+    expected = [kind for kind in expected if not kind.startswith("dot import path")]
     kinds = [re.sub(r"<class '(?:\w+\.)*(\w+)'>", r"\1", kind).removesuffix(".") for kind in expected]
     kinds = [re.sub(r"typing\.Literal\[(.+)\]", r"one of \1", kind) for kind in kinds]
     return f"{where}: expected {' or '.join(dict.fromkeys(kinds))}" + (f", got {value!r}." if value else ".")

@@ -26,6 +26,9 @@ def _expand(value: Any) -> Any:
     return value
 
 
+_SECTIONS = ("model", "data", "trainer")
+"""Where a word of the command line may be a class; elsewhere, as after ``--name``, it is text."""
+
 _plain_load = get_loader("yaml")
 
 
@@ -68,9 +71,14 @@ def expand_arguments(args: Sequence[str]) -> list[str]:
     ['--model', 'toolkit.vision.image_classification.ImageClassification', '--data.batch_size=3']
     """
     expanded = []
+    section = ""
     for arg in args:
         option, equals, value = arg.partition("=")
-        if arg.startswith("--") and equals:
+        if arg.startswith("--"):
+            section = option[2:].partition(".")[0].rstrip("+")
+        if section not in _SECTIONS:
+            expanded.append(arg)
+        elif arg.startswith("--") and equals:
             expanded.append(f"{option}={full_path(value)}")
         else:
             expanded.append(full_path(arg))
@@ -110,7 +118,7 @@ def explicit_keys(args: Sequence[str]) -> set[str]:
     ['model.lr', 'model.net.width']
     """
     keys = {arg[2:].partition("=")[0] for arg in args if arg.startswith("--")}
-    for file in take_option(args, "config")[0]:
+    for file in take_option(["--config" if arg == "-c" else arg for arg in args], "config")[0]:
         if Path(file).is_file():
             try:
                 keys |= set(_dotted(_plain_load(Path(file).read_text())))

@@ -57,6 +57,8 @@ class Run:
     task: Task
     validates: bool
     """Whether there will be validation, and with it a best checkpoint."""
+    saves: bool
+    """Whether there will be checkpoints at all."""
 
 
 @dataclass(frozen=True)

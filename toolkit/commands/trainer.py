@@ -14,11 +14,12 @@ from typing import Any
 import yaml
 from lightning.fabric.utilities.rank_zero import rank_zero_only
 from lightning.pytorch import Callback, Trainer
-from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, _InstantiatorFn
 from lightning.pytorch.loggers.logger import DummyLogger
+from lightning.pytorch.plugins import CheckpointIO
 
-from toolkit.checkpoint import find_checkpoint, load, read_checkpoint
+from toolkit.checkpoint import find_checkpoint, has_checkpoint, load, read_checkpoint
+from toolkit.checkpoint_io import DurableCheckpointIO, newest_valid
 from toolkit.commands.messages import accepted_arguments, user_error_behind
 from toolkit.commands.parser import ToolkitParser, expand_arguments, explicit_keys, take_option
 from toolkit.commands.parts import Parts, Run, WandbOptions
@@ -44,11 +45,19 @@ class ToolkitCLI(LightningCLI):
         args: The command line after the verb.
         parts: What lies above toolkit.
         callbacks: Added to those of the config.
+        run_folder: The run that goes on; a new one if None.
     """
 
-    def __init__(self, verb: str, args: Sequence[str], parts: Parts, callbacks: Sequence[Callback] = ()) -> None:
+    def __init__(
+        self,
+        verb: str,
+        args: Sequence[str],
+        parts: Parts,
+        callbacks: Sequence[Callback] = (),
+        run_folder: Path | None = None,
+    ) -> None:
         _quiet()
-        self.verb, self.parts, self.callbacks = verb, parts, callbacks
+        self.verb, self.parts, self.callbacks, self.run_folder = verb, parts, callbacks, run_folder
         self.args = list(args)
         super().__init__(
             Task,
@@ -113,7 +122,6 @@ class ToolkitCLI(LightningCLI):
         config: dict[str, Any] = {**self.config_init.trainer, **kwargs}
         own = config["callbacks"] or []
         config["callbacks"] = [*(own if isinstance(own, list) else [own]), *self.callbacks]
-        self.run_folder: Path | None = None
         if self.verb == "fit" and not config["fast_dev_run"]:
             self._prepare_run(config)
         elif self.verb == "fit":
@@ -121,29 +129,41 @@ class ToolkitCLI(LightningCLI):
         else:
             config["logger"] = False
             _add_missing(config["callbacks"], self.parts.evaluation_callbacks())
+        plugins = config["plugins"] or []
+        config["plugins"] = list(plugins if isinstance(plugins, list) else [plugins])
+        if not any(isinstance(plugin, CheckpointIO) for plugin in config["plugins"]):
+            config["plugins"].append(DurableCheckpointIO())
         return Trainer(**config)
 
+    def stated_config(self) -> dict[str, Any]:
+        """The resolved config as plain data, without what follows from the data."""
+        dumped = self.parser.dump(self.config, skip_link_targets=True, skip_none=False, format="yaml")
+        config: dict[str, Any] = yaml.safe_load(dumped)
+        return config
+
     def _prepare_run(self, config: dict[str, Any]) -> None:
-        name = self.config.name or config_name(self.args) or type(self.model).__name__
+        own = self.run_folder.parent.name if self.run_folder else None
+        name = own or self.config.name or config_name(self.args) or type(self.model).__name__
         on_rank_zero = _is_rank_zero()
         # Other ranks learn the folder from Lightning's broadcast of trainer.log_dir and write nothing themselves.
-        self.run_folder = self.parts.new_run_folder(self.config.runs, name) if on_rank_zero else Path(self.config.runs)
+        if self.run_folder is None:
+            new = self.parts.new_run_folder
+            self.run_folder = new(self.config.runs, name) if on_rank_zero else Path(self.config.runs)
         run = Run(
             self.run_folder,
             name,
-            yaml.safe_load(self.parser.dump(self.config, skip_link_targets=True, skip_none=False, format="yaml")),
+            self.stated_config(),
             [sys.executable, "cli.py", self.verb, *self.args],
             self.config_init.wandb,
             self.model,
             validates=config["limit_val_batches"] != 0,
+            saves=config["enable_checkpointing"] is not False,
         )
         if config["logger"] in (None, True):
             config["logger"] = self.parts.loggers(run)
         config["default_root_dir"] = config["default_root_dir"] or str(self.run_folder)
         self.summary = self.parts.summary(self.run_folder)
         _add_missing(config["callbacks"], [*self.parts.fit_callbacks(run), self.summary])
-        if config["enable_checkpointing"] is False:
-            config["callbacks"] = [c for c in config["callbacks"] if not isinstance(c, ModelCheckpoint)]
 
 
 class _TaskInstantiator(_InstantiatorFn):
@@ -174,7 +194,6 @@ def _quiet() -> None:
         ".*is smaller than the logging interval.*",
         ".*LeafSpec.*",
         ".*callbacks used to create the checkpoint need to be provided.*",
-        ".*dirpath has changed.*",  # a run that is extended goes on in a folder of its own
     ):
         warnings.filterwarnings("ignore", message)
     for name in ("lightning.pytorch.utilities.rank_zero", "lightning.fabric.utilities.seed"):
@@ -188,13 +207,16 @@ def _is_rank_zero() -> bool:
 
 def _is_news(record: logging.LogRecord) -> bool:
     return not record.getMessage().startswith(
-        ("GPU available", "TPU available", "HPU available", "Seed set", "\U0001f4a1 Tip", "Loading `train_dataloader`")
+        (
+            *("GPU available", "TPU available", "HPU available", "Seed set", "\U0001f4a1 Tip"),
+            *("Loading `train_dataloader`", "Restor", "Loaded model weights", "`weights_only` was not set"),
+        )
     )
 
 
 def _add_missing(callbacks: list[Callback], defaults: Sequence[Callback]) -> None:
-    """Add the defaults whose kind the user has not configured."""
-    callbacks += [new for new in defaults if not any(isinstance(own, type(new)) for own in callbacks)]
+    """Put the defaults whose kind the user has not configured before the user's."""
+    callbacks[:0] = [new for new in defaults if not any(isinstance(own, type(new)) for own in callbacks)]
 
 
 def config_name(args: Sequence[str]) -> str | None:
@@ -207,9 +229,53 @@ def config_name(args: Sequence[str]) -> str | None:
 
 
 def fit(args: Sequence[str], parts: Parts) -> ToolkitCLI:
-    """Train; print the summary."""
+    """Train; print the summary. ``--ckpt_path last`` resumes the newest run of the config."""
+    given, rest = take_option(args, "ckpt_path")
+    if given == ["last"]:
+        runs = take_option(rest, "runs")[0]
+        name = config_name(rest)
+        run = parts.newest_run(runs[0] if runs else "runs", name) if name else None
+        if run is None:
+            raise UserError(f"--ckpt_path last: there is no run of {name!r} with a checkpoint; leave it out.")
+        return resume([str(run), *rest], parts)
     cli = ToolkitCLI("fit", args, parts)
-    start = find_checkpoint(cli.config.ckpt_path) if cli.config.ckpt_path else None
+    return _fit(cli, find_checkpoint(cli.config.ckpt_path) if cli.config.ckpt_path else None)
+
+
+def resume(args: Sequence[str], parts: Parts) -> ToolkitCLI:
+    """Go on with a run exactly where its newest whole checkpoint left it, in the same run folder."""
+    if not args or args[0].startswith("-"):
+        raise UserError("resume: name the run folder, such as python cli.py resume runs/NAME/DATE-TIME-ID.")
+    folder, rest = Path(args[0]), args[1:]
+    checkpoint = newest_valid(folder / "checkpoints")
+    if checkpoint is None:
+        raise UserError(f"resume: {str(folder)!r} has no whole checkpoint in checkpoints/; fit anew.")
+    stored = read_checkpoint(checkpoint).get("config")
+    if stored is None:
+        raise UserError(f"resume: {str(checkpoint)!r} holds no config, so it was not written by fit.")
+    with _config_file({**stored, "ckpt_path": None}) as file:
+        cli = ToolkitCLI("fit", ["--config", file, *rest], parts, run_folder=folder)
+    if _is_rank_zero():
+        print(f"{'resume':<10}  {checkpoint}", flush=True)
+        for line in differences(stored, cli.stated_config()):
+            print(f"{'changed':<10}  {line}", flush=True)
+    return _fit(cli, checkpoint)
+
+
+def differences(stored: Any, given: Any, key: str = "") -> Iterator[str]:
+    """What was stored and what is given now, a line each.
+
+    >>> list(differences({"a": {"b": 1, "c": 2}}, {"a": {"b": 1, "c": 3}}))
+    ['a.c: 2 -> 3']
+    """
+    if isinstance(stored, dict) and isinstance(given, dict):
+        for name in dict.fromkeys([*stored, *given]):
+            yield from differences(stored.get(name), given.get(name), f"{key}.{name}" if key else str(name))
+    elif stored != given and key not in ("ckpt_path", "config"):
+        yield f"{key}: {stored} -> {given}"
+
+
+def _fit(cli: ToolkitCLI, start: Path | None) -> ToolkitCLI:
     exit_code = 1
     if cli.run_folder is not None and _is_rank_zero():
         parameters = sum(parameter.numel() for parameter in cli.model.parameters())
@@ -222,7 +288,7 @@ def fit(args: Sequence[str], parts: Parts) -> ToolkitCLI:
                 _test_after_fit(cli)
         exit_code = 0
     finally:
-        hint = parts.close_loggers(cli.trainer.loggers)
+        hint = cli.parts.close_loggers(cli.trainer.loggers)
         if exit_code == 0 and cli.run_folder is not None and cli.trainer.is_global_zero:
             cli.summary.write()
             print("\n".join(cli.summary.lines(hint, _next_command(cli))), flush=True)
@@ -230,16 +296,15 @@ def fit(args: Sequence[str], parts: Parts) -> ToolkitCLI:
 
 
 def _test_after_fit(cli: ToolkitCLI) -> None:
-    checkpoint: Any = cli.trainer.checkpoint_callback
-    path = checkpoint.best_model_path if checkpoint is not None else None
-    metrics = cli.trainer.test(
-        cli.model, datamodule=cli.datamodule, ckpt_path=path or None, weights_only=True, verbose=False
-    )[0]
+    path = find_checkpoint(cli.run_folder) if cli.run_folder and has_checkpoint(cli.run_folder) else None
+    metrics = cli.trainer.test(cli.model, datamodule=cli.datamodule, ckpt_path=path, weights_only=True, verbose=False)[
+        0
+    ]
     cli.summary.add_test(dict(metrics), cli.datamodule.baseline("test"))
 
 
 def _next_command(cli: ToolkitCLI) -> str:
-    if cli.trainer.checkpoint_callback is None:
+    if cli.run_folder is None or not has_checkpoint(cli.run_folder):
         return "python cli.py list"
     verb = "predict" if cli.config.test_after_fit else "test"
     wants_input = verb == "predict" and type(cli.model).input_kind == "image"
@@ -322,10 +387,16 @@ def _stored_run(args: Sequence[str], parts: Parts) -> Iterator[tuple[Path, list[
     trainer = {key: value for key, value in stored.get("trainer", {}).items() if key not in HARDWARE}
     trainer["default_root_dir"] = str(_evaluation_folder(checkpoint, verb, parts))
     stored = {**stored, "trainer": trainer, "ckpt_path": None}
+    with _config_file(stored) as file:
+        yield checkpoint, ["--config", file, *rest]
+
+
+@contextlib.contextmanager
+def _config_file(config: dict[str, Any]) -> Iterator[str]:
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "config.yaml"
-        file.write_text(yaml.safe_dump(stored, sort_keys=False))
-        yield checkpoint, ["--config", str(file), *rest]
+        file.write_text(yaml.safe_dump(config, sort_keys=False))
+        yield str(file)
 
 
 def _take_checkpoint(args: Sequence[str], parts: Parts) -> tuple[Path, list[str]]:

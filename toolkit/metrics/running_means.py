@@ -68,3 +68,18 @@ class RunningMeans(Metric):
     def mark(self) -> None:
         """Begin a new window."""
         self.marked.copy_(self.total)
+
+    def state(self) -> Tensor:
+        """This rank's sums and marks, ``(2, N + 1)``."""
+        return torch.stack([self.total, self.marked])
+
+    def restore(self, state: Tensor) -> None:
+        """Put back what `state` gave."""
+        self.total, self.marked = state.to(self.total).unbind()
+        self._update_count = 1  # torchmetrics warns of a metric that is computed without an update
+
+    def next_epoch(self) -> None:
+        """Reset all but the open window, which goes on until it is logged."""
+        window = self.window()
+        self.reset()
+        self.marked -= window

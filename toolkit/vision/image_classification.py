@@ -91,7 +91,7 @@ class ImageClassification(Task):
         self.mix = mix
         self.label_smoothing = label_smoothing
         self.test_time_flip = test_time_flip
-        weights = torch.tensor(class_weights) if class_weights else None  # (K,)
+        weights = torch.tensor(class_weights, dtype=torch.float32) if class_weights else None  # (K,)
         self.register_buffer("class_weights", weights, persistent=False)
         self.memory_format = torch.channels_last if channels_last else torch.contiguous_format
         self.net.to(memory_format=self.memory_format)
@@ -118,6 +118,7 @@ class ImageClassification(Task):
         if training and self.mix is not None:
             image, target = self.mix(image, F.one_hot(label, self.num_classes).to(image.dtype), batch.key)
             label = target.argmax(dim=1)
+            readable = readable & readable.roll(1)  # nor may what is mixed with the unreadable one before it
         logits = self._logits(image) if training else self._evaluation_logits(image)
         loss = self._loss(logits, target, label, readable, training)
         count = readable.sum()

@@ -48,6 +48,7 @@ class GaussianBlur(Transform):
         kernel = (-0.5 * (offset / self.make_params(u)[:, None]).square()).softmax(dim=1)  # (B, k)
         kernel = kernel.repeat_interleave(C, dim=0)[:, None]  # (BC, 1, k)
         # Every image has its own kernel, so the batch goes through the convolution as channels in groups of one.
-        padded = F.pad(to_float(image), (half, half, half, half), mode="reflect").view(1, B * C, H + k - 1, W + k - 1)
+        padded = F.pad(to_float(image), (half, half, half, half), mode="reflect")
+        padded = padded.reshape(1, B * C, H + k - 1, W + k - 1)  # a copy if the images are channels-last
         rows = F.conv2d(padded, kernel[:, :, None, :], groups=B * C)  # (1, BC, H + k - 1, W)
         return F.conv2d(rows, kernel[:, :, :, None], groups=B * C).view(B, C, H, W)

@@ -127,8 +127,8 @@ class RandomResizedCrop(Transform):
         """The rectangles cut out of images of ``image_size``."""
         drawn, found = rectangles(u, image_size, self.scale, self.ratio, largest=image_size)
         H, W = image_size
-        height = min(H, round(W / self.ratio[0]))
-        width = min(W, round(H * self.ratio[1]))
+        height = max(1, min(H, round(W / self.ratio[0])))
+        width = max(1, min(W, round(H * self.ratio[1])))
         central = ((H - height) // 2, (W - width) // 2, height, width)
         return Rectangles(*(a.where(found, b) for a, b in zip(drawn, central, strict=True)))
 

@@ -175,7 +175,7 @@ def test__untrained_network_takes_other_channels():
         ),
         ({"name": "vgg16", "weights": "IMAGENET1K_FEATURES"}, "only DEFAULT, IMAGENET1K_V1;"),
         ({"name": SMALL, "weights": "gone.pth"}, r"no such file: 'gone\.pth'"),
-        ({"name": SMALL, "weights": "DEFAULT", "in_channels": 1}, r"set data\.init_args\.channels to 3"),
+        ({"name": SMALL, "weights": "DEFAULT", "in_channels": 1}, r"set data\.init_args\.in_channels to 3"),
         ({"name": SMALL, "freeze_backbone": True}, "freeze_backbone: it would freeze random weights"),
     ],
 )
@@ -196,7 +196,7 @@ def test__weights_of_another_architecture_raise(tmp_path):
         ("vit_b_16", (1, 3, 32, 32), r"set data\.init_args\.image_size to \[224, 224\]"),
         ("maxvit_t", (1, 3, 448, 448), r"set data\.init_args\.image_size to \[224, 224\]"),
         ("inception_v3", (1, 3, 75, 32), r"at least 75 x 75, got \[75, 32\]"),
-        ("resnet18", (1, 1, 32, 32), r"set data\.init_args\.channels to 3"),
+        ("resnet18", (1, 1, 32, 32), r"set data\.init_args\.in_channels to 3"),
     ],
 )
 def test__images_that_the_architecture_cannot_take_raise(name, shape, message):

@@ -1,0 +1,92 @@
+"""The checkpoint from which a run goes on exactly where it was."""
+
+import time
+from pathlib import Path
+from typing import Any
+
+from lightning.pytorch import Callback, LightningModule, Trainer
+
+from toolkit.checkpoint_io import checkpoint_path, make_room, remove_stale
+from toolkit.errors import UserError
+
+
+class LastCheckpoint(Callback):
+    """Writes ``last.ckpt`` between two steps, when all of the step before is done, validation and log rows included.
+
+    At the start of each epoch, every so many steps or minutes, and at the end of the training. The ones before become
+    ``last-2.ckpt`` and so on; each name holds a whole checkpoint at all times. This callback goes before all others,
+    so that none has begun the step to come.
+
+    Args:
+        folder: Where they go.
+        keep: How many are kept.
+        every_n_steps: Also write so often, in optimizer steps.
+        every_n_minutes: Also write when so many minutes have passed.
+
+    Raises:
+        UserError: A number is not positive.
+    """
+
+    def __init__(
+        self, folder: str | Path, keep: int = 2, every_n_steps: int | None = None, every_n_minutes: float = 10.0
+    ) -> None:
+        if keep < 1 or (every_n_steps or 1) < 1 or every_n_minutes <= 0:
+            raise UserError(
+                f"LastCheckpoint: need positive numbers, got keep {keep}, every_n_steps {every_n_steps}, "
+                f"every_n_minutes {every_n_minutes}."
+            )
+        self.folder = Path(folder).absolute()
+        self.keep = keep
+        self.every_n_steps = every_n_steps
+        self.every_n_minutes = every_n_minutes
+        self._steps_logged: int | None = None
+
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Remove what a crash left half written."""
+        if stage == "fit" and trainer.is_global_zero:
+            remove_stale(self.folder)
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Start the clock."""
+        self._saved_at = time.monotonic()
+        self._saved_step = trainer.global_step
+
+    def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
+        """Between two steps: the batch in hand has not been trained on, and will be dealt again after a resume."""
+        if self._steps_logged is not None:  # Lightning counts one too many when it resumes between two steps
+            trainer.fit_loop.epoch_loop._batches_that_stepped = self._steps_logged
+            self._steps_logged = None
+        between_optimizer_steps = batch_idx % trainer.accumulate_grad_batches == 0
+        if between_optimizer_steps and trainer.global_step != self._saved_step and self._is_due(trainer, batch_idx):
+            self.save(trainer)
+
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """A finished run can be extended."""
+        self.save(trainer)
+
+    def save(self, trainer: Trainer) -> None:
+        """Write it now."""
+        if trainer.is_global_zero:
+            make_room(self.folder, "last", 1, self.keep)
+        for logger in trainer.loggers:
+            logger.save()  # no row that the checkpoint counts as logged may be lost with it
+        trainer.save_checkpoint(checkpoint_path(self.folder, "last", 1))
+        self._saved_at = time.monotonic()
+        self._saved_step = trainer.global_step
+
+    def _is_due(self, trainer: Trainer, batch_idx: int) -> bool:
+        if batch_idx == 0 or (self.every_n_steps and trainer.global_step % self.every_n_steps == 0):
+            return True
+        late = time.monotonic() - self._saved_at > 60 * self.every_n_minutes
+        if trainer.world_size == 1:
+            return late
+        # The clocks of ranks differ, so rank 0 decides; asking it costs too much to do it in each step.
+        return trainer.global_step % 10 == 0 and trainer.strategy.broadcast(late)
+
+    def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
+        """Write down as what step the next one will be logged; after a validation Lightning still counts one up."""
+        checkpoint["steps_logged"] = trainer.fit_loop.epoch_loop._batches_that_stepped + bool(trainer.validating)
+
+    def on_load_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
+        """Note that step."""
+        self._steps_logged = checkpoint.get("steps_logged")
