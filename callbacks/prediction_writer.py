@@ -99,8 +99,44 @@ class ClassRows(Rows):
             yield index, fields if readable else None
 
 
-ROWS: dict[type, type[ClassRows]] = {ImagePrediction: ClassRows}
-"""How each kind of prediction is written."""
+class FieldRows(Rows):
+    """Any other prediction that is a NamedTuple of tensors with an ``index``: a column a field, or one a component.
+
+    Args:
+        top_k: Not used.
+    """
+
+    def __init__(self, top_k: int) -> None:
+        self._batches: list[tuple[Tensor, ...]] = []
+        self._names: tuple[str, ...] = ()
+
+    def add(self, prediction: Any) -> None:
+        """Keep it all."""
+        self._names = prediction._fields
+        self._batches.append(tuple(field.reshape(len(field), -1).cpu() for field in prediction))
+
+    def gather(self, pl_module: LightningModule) -> None:
+        """Bring the ranks' rows together, sorted by sample number."""
+        parts = [gather_rows(pl_module, torch.cat(part)) for part in zip(*self._batches, strict=True)]
+        fields = dict(zip(self._names, parts, strict=True))
+        self._index = fields.pop("index")[:, 0]
+        order = self._index.argsort()
+        self._index = self._index[order]
+        self._fields = {name: field[order] for name, field in fields.items()}
+
+    def columns(self) -> list[str]:
+        """Names of the fields; numbered where a field has several components."""
+        widths = {name: field.shape[1] for name, field in self._fields.items()}
+        return [name if width == 1 else f"{name}_{i}" for name, width in widths.items() for i in range(width)]
+
+    def rows(self, pl_module: LightningModule) -> Iterable[tuple[int, list[str] | None]]:
+        """The values as text."""
+        for row, index in enumerate(self._index.tolist()):
+            yield index, [f"{value:.6g}" for field in self._fields.values() for value in field[row].tolist()]
+
+
+ROWS: dict[type, type[ClassRows] | type[FieldRows]] = {ImagePrediction: ClassRows}
+"""How each kind of prediction is written; others are written field by field."""
 
 
 class PredictionWriter(Callback):
@@ -147,13 +183,12 @@ class PredictionWriter(Callback):
     ) -> None:
         """Keep what is written of a batch."""
         if self._rows is None:
-            if type(outputs) not in ROWS:
-                known = ", ".join(kind.__name__ for kind in ROWS)
+            if "index" not in getattr(outputs, "_fields", ()):
                 raise UserError(
-                    f"predict: {type(pl_module).__name__} gives {type(outputs).__name__}, which has no columns yet "
-                    f"(known: {known}); use Trainer.predict in Python."
+                    f"predict: {type(pl_module).__name__}.predict_step gives {type(outputs).__name__}; to be written it "
+                    "must be a NamedTuple of tensors, one row a sample, with a field index, the samples' numbers."
                 )
-            self._rows = ROWS[type(outputs)](self.top_k)
+            self._rows = ROWS.get(type(outputs), FieldRows)(self.top_k)
         self._rows.add(outputs)
 
     def on_predict_end(self, trainer: Trainer, pl_module: LightningModule) -> None:

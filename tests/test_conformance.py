@@ -101,3 +101,15 @@ def test_another_task_s_checkpoint_is_refused(
         main(["fit", *CASES[task_class].arguments, *QUICK, f"--ckpt_path={made.run_folder}", "--wandb.enabled=false"])
     assert stopped.value.code == 2
     assert "does not fit this" in capsys.readouterr().err
+
+
+@everyone
+def test_predict_writes_a_row_a_sample(task_class: type[Task], workdir: Path) -> None:
+    made = main(["fit", *CASES[task_class].arguments, *QUICK, "--wandb.enabled=false", "--trainer.max_epochs=1"])
+    main(["predict", "--ckpt_path", str(made.run_folder), "--output=out.csv", "--trainer.accelerator=cpu"])
+    header, *rows = Path("out.csv").read_text().splitlines()
+    assert header.startswith("path,")
+    assert header.endswith(",error")
+    assert [row.split(",")[0] for row in rows] == [
+        f"test[{i}]" for i in range(len(CASES[task_class].data().dataset("test")))
+    ]

@@ -21,12 +21,12 @@ def stopped(score: float | None) -> Any:
     return SimpleNamespace(checkpoint_callback=SimpleNamespace(monitor="val/acc", best_model_score=value))
 
 
-def saved(folder: Path, name: str) -> str:
-    """A checkpoint in the run folder; its path."""
-    path = folder / "checkpoints" / name
-    path.parent.mkdir(exist_ok=True)
-    path.touch()
-    return str(path)
+def checkpoint(folder: Path, name: str) -> str:
+    """A checkpoint in a run folder."""
+    file = folder / "checkpoints" / name
+    file.parent.mkdir(exist_ok=True)
+    file.touch()
+    return str(file)
 
 
 def line(summary: RunSummary, label: str) -> str:
@@ -53,9 +53,8 @@ def test_a_fit_is_measured(tmp_path: Path) -> None:
 
 
 def test_the_file_holds_what_the_lines_say(tmp_path: Path) -> None:
-    summary = RunSummary(tmp_path)
+    summary, best = RunSummary(tmp_path), checkpoint(tmp_path, "best.ckpt")
     summary.values |= {"train_wall_seconds": 12.34, "steps": 40}
-    best = saved(tmp_path, "best.ckpt")
     summary.add_best(stopped(0.75), NAIVE)
     summary.add_test({"test/acc": torch.tensor(0.5), "test/loss": 1.25}, Baseline("majority class", {"acc": 0.125}))  # type: ignore[dict-item]
     summary.write()
@@ -86,17 +85,17 @@ def test_an_evaluation_stands_beside_the_baseline_of_its_split(stage: str, other
 
 
 def test_a_run_that_was_not_validated_names_its_last_checkpoint(tmp_path: Path) -> None:
-    summary = RunSummary(tmp_path)
-    last = saved(tmp_path, "last.ckpt")
+    summary, last = RunSummary(tmp_path), checkpoint(tmp_path, "last.ckpt")
     summary.add_best(stopped(None), None)
     assert summary.values["best"] is None
     assert line(summary, "checkpoint") == last
     assert not any(text.startswith(("best", "test", "training")) for text in summary.lines(None, "x"))
 
 
-def test_a_run_without_checkpoints_says_so(tmp_path: Path) -> None:
+@pytest.mark.parametrize("trainer", [SimpleNamespace(checkpoint_callback=None), stopped(0.5)], ids=["off", "unwritten"])
+def test_a_run_without_checkpoints_says_so(trainer: Any, tmp_path: Path) -> None:
     summary = RunSummary(tmp_path)
-    summary.add_best(SimpleNamespace(checkpoint_callback=None), NAIVE)  # type: ignore[arg-type]
+    summary.add_best(trainer, NAIVE)
     assert (line(summary, "checkpoint"), line(summary, "wandb")) == ("none", "off")
 
 

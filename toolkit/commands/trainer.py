@@ -7,13 +7,14 @@ import os
 import sys
 import tempfile
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import yaml
 from lightning.fabric.utilities.rank_zero import rank_zero_only
 from lightning.pytorch import Callback, Trainer
+from lightning.pytorch.callbacks import ProgressBar
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, _InstantiatorFn
 from lightning.pytorch.loggers.logger import DummyLogger
 from lightning.pytorch.plugins import CheckpointIO
@@ -128,7 +129,7 @@ class ToolkitCLI(LightningCLI):
             config["logger"] = DummyLogger()  # Lightning's own would create files
         else:
             config["logger"] = False
-            _add_missing(config["callbacks"], self.parts.evaluation_callbacks())
+            _add_missing(config, self.parts.evaluation_callbacks())
         plugins = config["plugins"] or []
         config["plugins"] = list(plugins if isinstance(plugins, list) else [plugins])
         if not any(isinstance(plugin, CheckpointIO) for plugin in config["plugins"]):
@@ -163,7 +164,7 @@ class ToolkitCLI(LightningCLI):
             config["logger"] = self.parts.loggers(run)
         config["default_root_dir"] = config["default_root_dir"] or str(self.run_folder)
         self.summary = self.parts.summary(self.run_folder)
-        _add_missing(config["callbacks"], [*self.parts.fit_callbacks(run), self.summary])
+        _add_missing(config, [*self.parts.fit_callbacks(run), self.summary])
 
 
 class _TaskInstantiator(_InstantiatorFn):
@@ -176,13 +177,19 @@ class _TaskInstantiator(_InstantiatorFn):
         return super().__call__(class_type, *args, applied_instantiation_links=links, **kwargs)
 
 
-def _takes(model: Mapping[str, Any], target: str) -> bool:
-    """Whether a link's target, such as ``model.init_args.net.init_args.num_classes``, is an argument of its class."""
+def _takes(model: dict[str, Any], target: str) -> bool:
+    """Whether a link's target, such as ``model.init_args.net.init_args.num_classes``, is an argument of its class.
+
+    If so, there is a place for it afterwards, which a class without arguments of its own lacks.
+    """
     *parents, name = target.removeprefix("model.").split(".")
     node: Any = model
     for key in parents[:-1]:
-        node = node.get(key) if isinstance(node, Mapping) else None
-    return isinstance(node, Mapping) and name in accepted_arguments(node.get("class_path", ""))
+        node = node.get(key) if isinstance(node, dict) else None
+    if not isinstance(node, dict) or name not in accepted_arguments(node.get("class_path", "")):
+        return False
+    node.setdefault(parents[-1], {})
+    return True
 
 
 def _quiet() -> None:
@@ -214,9 +221,18 @@ def _is_news(record: logging.LogRecord) -> bool:
     )
 
 
-def _add_missing(callbacks: list[Callback], defaults: Sequence[Callback]) -> None:
-    """Put the defaults whose kind the user has not configured before the user's."""
-    callbacks[:0] = [new for new in defaults if not any(isinstance(own, type(new)) for own in callbacks)]
+def _add_missing(config: dict[str, Any], defaults: Sequence[Callback]) -> None:
+    """Put the defaults whose kind the user has not configured, or switched off, before the user's."""
+    callbacks = config["callbacks"]
+    missing = [new for new in defaults if not any(isinstance(own, _kind(new)) for own in callbacks)]
+    if config["enable_progress_bar"] is False:
+        missing = [new for new in missing if not isinstance(new, ProgressBar)]
+    callbacks[:0] = missing
+
+
+def _kind(callback: Callback) -> type[Callback]:
+    """Lightning takes one progress bar only, of whatever kind."""
+    return ProgressBar if isinstance(callback, ProgressBar) else type(callback)
 
 
 def config_name(args: Sequence[str]) -> str | None:
