@@ -185,8 +185,8 @@ class PredictionWriter(Callback):
         if self._rows is None:
             if "index" not in getattr(outputs, "_fields", ()):
                 raise UserError(
-                    f"predict: {type(pl_module).__name__}.predict_step gives {type(outputs).__name__}; to be written it "
-                    "must be a NamedTuple of tensors, one row a sample, with a field index, the samples' numbers."
+                    f"predict: {type(pl_module).__name__}.predict_step gives {type(outputs).__name__}; to be written "
+                    "it must be a NamedTuple of tensors, one row a sample, with a field index, the samples' numbers."
                 )
             self._rows = ROWS.get(type(outputs), FieldRows)(self.top_k)
         self._rows.add(outputs)

@@ -22,6 +22,8 @@ class Case:
     data: Callable[[], BaseDataModule]
     arguments: tuple[str, ...]
     """The same task and data in the command line's words."""
+    uneven: tuple[str, ...] = ()
+    """What makes the ranks' shares of a batch's loss differ."""
 
 
 def digits() -> BaseDataModule:
@@ -34,6 +36,7 @@ CASES: dict[type[Task], Case] = {
         build=lambda net: ImageClassification(net, num_classes=10, label_smoothing=0.1),
         data=digits,
         arguments=("--model=ImageClassification", "--model.net=SmallCNN", "--data=DigitsDataModule"),
+        uneven=("--model.class_weights=[1,2,3,4,5,6,7,8,9,20]",),
     ),
     Parity: Case(
         net=lambda: SmallCNN(in_channels=1, num_classes=1),

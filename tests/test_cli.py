@@ -150,7 +150,7 @@ def test_optimizer_and_scheduler_come_from_yaml(workdir: Path) -> None:
                     "init_args": {
                         "optimizer": {"class_path": "torch.optim.SGD", "init_args": {"lr": 0.5}},
                         "scheduler": {"class_path": "lightning.pytorch.cli.ReduceLROnPlateau",
-                                      "init_args": {"monitor": "val/loss", "patience": 3}},
+                                      "init_args": {"monitor": "val/loss", "mode": "max", "patience": 3}},
                         "scheduler_config": {"interval": "epoch", "frequency": 2, "monitor": "val/acc"},
                     }
                 }

@@ -46,6 +46,7 @@ def test_two_ranks_equal_one(task_class: type[Task], tmp_path: Path) -> None:
     arguments = [a for a in CASES[task_class].arguments if "model.net" not in a]
     arguments += [a for a in CASES[task_class].arguments if a.startswith("--model.net.num_classes")]
     arguments += ["--model.net=MLP"] if not any("model.net=" in a for a in arguments) else []
+    arguments += CASES[task_class].uneven
     arguments.sort(key=lambda a: a.startswith("--model.net."))  # the class before its arguments
     one, two = run(arguments, tmp_path / "one", 1), run(arguments, tmp_path / "two", 2)
     a, b = (torch.load(folder / "checkpoints" / "last.ckpt", weights_only=True) for folder in (one, two))

@@ -133,6 +133,19 @@ class Task(LightningModule, ABC):
         assert list(values) == means.names, f"record() got {list(values)}, the task declares {means.names}"
         means.update(list(values.values()), weight)
 
+    def over_ranks(self, count: Tensor) -> Tensor:
+        """The mean over the ranks of what a rank's sum of losses is to be divided by.
+
+        The gradients of ranks are averaged with equal weights. Divided by this, and not by its own count, each rank's
+        sum of losses makes that average the mean over the global batch also where counts differ: unreadable samples,
+        class weights, masked tokens.
+        """
+        if self._trainer is None or self.trainer.world_size == 1:
+            return count
+        mean = self.trainer.strategy.reduce(count.detach().clone(), reduce_op="mean")
+        assert isinstance(mean, Tensor)
+        return mean
+
     # The loop's hooks -------------------------------------------------------------------------------------------------
 
     def on_fit_start(self) -> None:
@@ -201,22 +214,30 @@ class Task(LightningModule, ABC):
         if isinstance(scheduler, HorizonScheduler) and scheduler.total_steps is None:
             scheduler.set_total_steps(self._horizon(interval))
         own = scheduler.monitor if isinstance(scheduler, ReduceLROnPlateau) else None
+        monitor = self.scheduler_config.monitor or own or self.monitor
+        mode = scheduler.mode if isinstance(scheduler, torch.optim.lr_scheduler.ReduceLROnPlateau) else self.mode
+        if monitor == self.monitor and mode != self.mode:
+            raise UserError(
+                f"model.init_args.scheduler: {type(scheduler).__name__} with mode {mode!r} watches {monitor}, "
+                f"which is better when {'small' if self.mode == 'min' else 'large'}; write mode: {self.mode}."
+            )
         return {
             "optimizer": optimizer,
             "lr_scheduler": {
                 "scheduler": scheduler,
                 "interval": interval,
                 "frequency": self.scheduler_config.frequency,
-                "monitor": self.scheduler_config.monitor or own or self.monitor,
+                "monitor": monitor,
             },
         }
 
     def _horizon(self, interval: Literal["step", "epoch"]) -> int:
         horizon = self.trainer.estimated_stepping_batches if interval == "step" else self.trainer.max_epochs
         if horizon is None or not 0 < horizon < float("inf"):
+            flags = "trainer.max_epochs or trainer.max_steps" if interval == "step" else "trainer.max_epochs"
             raise UserError(
                 f"model.init_args.scheduler: its horizon follows from the length of the run, which is {horizon}; "
-                "set trainer.max_epochs or trainer.max_steps, or the scheduler's total_steps."
+                f"set {flags}, or the scheduler's total_steps."
             )
         return max(1, int(horizon) // self.scheduler_config.frequency)
 

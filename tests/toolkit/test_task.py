@@ -317,3 +317,16 @@ def test_a_run_is_extended_from_its_checkpoint(tmp_path: Path) -> None:
     trainer.fit(second, loader(TRAIN[:1]), loader(TRAIN), ckpt_path=path, weights_only=True)
     assert trainer.global_step == 3
     assert scheduler_of(trainer).total_steps == 3
+
+
+def test_a_plateau_of_the_wrong_direction_is_refused() -> None:
+    """Watching a metric that is better when large with torch's default would cut the learning rate as it improves."""
+
+    class Plateau(torch.optim.lr_scheduler.ReduceLROnPlateau):
+        def __init__(self, optimizer: torch.optim.Optimizer) -> None:
+            super().__init__(optimizer)
+
+    with pytest.raises(
+        UserError, match=r"Plateau with mode 'min' watches val/score, which is better when large; write mode: max"
+    ):
+        fit(with_scheduler(Plateau))

@@ -17,13 +17,22 @@ from toolkit.errors import UserError
 def _expand(value: Any) -> Any:
     """Replace short names by import paths wherever a config names a class."""
     if isinstance(value, dict):
-        return {
-            key: full_path(item) if key == "class_path" and isinstance(item, str) else _expand(item)
-            for key, item in value.items()
-        }
+        return {key: _expand_item(key, item) for key, item in value.items()}
     if isinstance(value, list):
-        return [full_path(item) if isinstance(item, str) else _expand(item) for item in value]
+        return [_expand(item) for item in value]
     return value
+
+
+_LISTS_OF_CLASSES = ("callbacks", "callbacks+", "logger", "plugins", "transforms")
+"""Keys of lists whose texts are classes; elsewhere, as in ``wandb.tags``, they are text."""
+
+
+def _expand_item(key: str, item: Any) -> Any:
+    if key == "class_path" and isinstance(item, str):
+        return full_path(item)
+    if key in _LISTS_OF_CLASSES and isinstance(item, list):
+        return [full_path(one) if isinstance(one, str) else _expand(one) for one in item]
+    return _expand(item)
 
 
 _SECTIONS = ("model", "data", "trainer")

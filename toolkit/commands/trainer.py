@@ -254,6 +254,8 @@ def fit(args: Sequence[str], parts: Parts) -> ToolkitCLI:
         if run is None:
             raise UserError(f"--ckpt_path last: there is no run of {name!r} with a checkpoint; leave it out.")
         return resume([str(run), *rest], parts)
+    if given:
+        find_checkpoint(given[0])  # before there is a run folder
     cli = ToolkitCLI("fit", args, parts)
     return _fit(cli, find_checkpoint(cli.config.ckpt_path) if cli.config.ckpt_path else None)
 
@@ -338,7 +340,7 @@ def evaluate(verb: str, args: Sequence[str], parts: Parts) -> ToolkitCLI:
     if cli.trainer.is_global_zero:
         print(f"checkpoint  {checkpoint}")
         for name, value in metrics.items():
-            print(f"{name:<14}  {summary.scored(name, value)}")
+            print(f"{'':<10}  {summary.scored(name, value)}")
     return cli
 
 

@@ -119,14 +119,14 @@ class ImageClassification(Task):
             image, target = self.mix(image, F.one_hot(label, self.num_classes).to(image.dtype), batch.key)
             label = target.argmax(dim=1)
             readable = readable & readable.roll(1)  # nor may what is mixed with the unreadable one before it
-        logits = self._logits(image) if training else self._evaluation_logits(image)
+        logits = _at_least_float32(self._logits(image)) if training else self._evaluation_logits(image)
         loss = self._loss(logits, target, label, readable, training)
         count = readable.sum()
         acc = ((logits.argmax(dim=1) == label) & readable).sum() / count.clamp(min=1)
         self.record(stage, count, loss=loss, acc=acc)
         if training:
             return StepOutput(loss)
-        probability = logits.softmax(dim=1)
+        probability = logits.softmax(dim=1).float()
         self.metrics(stage).update(probability, batch.label)
         return StepOutput(loss, ImagePrediction(probability, batch.index, readable))
 
@@ -140,9 +140,9 @@ class ImageClassification(Task):
         return logits
 
     def _evaluation_logits(self, image: Tensor) -> Tensor:
-        logits = self._logits(image).float()
+        logits = _at_least_float32(self._logits(image))
         if self.test_time_flip:
-            mirrored = self._logits(image.flip(3)).float()
+            mirrored = _at_least_float32(self._logits(image.flip(3)))
             logits = torch.logaddexp(logits.log_softmax(dim=1), mirrored.log_softmax(dim=1)) - math.log(2)
         return logits
 
@@ -153,13 +153,20 @@ class ImageClassification(Task):
         losses = F.cross_entropy(
             logits, target, weight=weights, label_smoothing=self.label_smoothing if training else 0.0, reduction="none"
         )  # (B,)
-        share = readable.to(losses.dtype) if weights is None else readable * weights[label]
-        return (losses * readable).sum() / share.sum().clamp(min=torch.finfo(losses.dtype).tiny)
+        share = (readable.to(losses.dtype) if weights is None else readable * weights[label]).sum()
+        if training:
+            share = self.over_ranks(share)
+        return (losses * readable).sum() / share.clamp(min=torch.finfo(losses.dtype).tiny)
 
     def predict_step(self, batch: ImageBatch, batch_idx: int) -> ImagePrediction:
         """Class probabilities of raw images."""
-        probability = self._evaluation_logits(self.network_input(batch, training=False)).softmax(dim=1)
+        probability = self._evaluation_logits(self.network_input(batch, training=False)).softmax(dim=1).float()
         return ImagePrediction(probability, batch.index, batch.label != IGNORE_LABEL)
+
+
+def _at_least_float32(logits: Tensor) -> Tensor:
+    """bfloat16 is too coarse for a logarithm of a sum; float64 stays."""
+    return logits.to(torch.promote_types(logits.dtype, torch.float32))
 
 
 def _metrics(num_classes: int) -> MetricCollection:
