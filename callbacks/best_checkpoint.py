@@ -67,7 +67,7 @@ class BestCheckpoint(Checkpoint):
         self.scores = [*self.scores[: place - 1], score, *self.scores[place - 1 :]][: self.keep]
         if trainer.is_global_zero:
             make_room(self.folder, "best", place, self.keep)
-        trainer.save_checkpoint(checkpoint_path(self.folder, "best", place))
+        trainer.save_checkpoint(checkpoint_path(self.folder, "best", place), weights_only=False)
 
     def state_dict(self) -> dict[str, Any]:
         """The scores."""

@@ -70,7 +70,7 @@ class LastCheckpoint(Callback):
             make_room(self.folder, "last", 1, self.keep)
         for logger in trainer.loggers:
             logger.save()  # no row that the checkpoint counts as logged may be lost with it
-        trainer.save_checkpoint(checkpoint_path(self.folder, "last", 1))
+        trainer.save_checkpoint(checkpoint_path(self.folder, "last", 1), weights_only=False)
         self._saved_at = time.monotonic()
         self._saved_step = trainer.global_step
 
