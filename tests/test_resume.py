@@ -2,11 +2,13 @@
 
 import csv
 import os
+import random
 import signal
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytest
 import torch
@@ -60,7 +62,7 @@ class Ledger(Callback):
     def _count(self, *args: Any) -> None:
         self.left -= 1
         if self.left == 0:
-            os.kill(os.getpid(), signal.SIGKILL)
+            os.killpg(0, signal.SIGKILL)  # all ranks
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
@@ -75,7 +77,9 @@ class Ledger(Callback):
 def run(words: list[str], folder: Path, kill_at: str = "") -> int:
     env = os.environ | {"KILL_AT": kill_at, "LEDGER": str(folder / "ledger"), "OMP_NUM_THREADS": "1"}
     command = [sys.executable, str(ROOT / "cli.py"), *words]
-    done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, env=env, timeout=240)
+    done = subprocess.run(
+        command, capture_output=True, text=True, cwd=ROOT, env=env, timeout=240, start_new_session=True
+    )
     assert done.returncode == 0 or kill_at, done.stderr
     return done.returncode
 
@@ -131,26 +135,79 @@ def assert_equal(a: Any, b: Any, where: str) -> None:
         assert a == b, where
 
 
+class Cell(NamedTuple):
+    """How a run is made."""
+
+    ranks: int = 1
+    workers: int = 0
+    accumulate: int = 1
+
+    def options(self) -> list[str]:
+        several = [f"--trainer.devices={self.ranks}", "--trainer.strategy=ddp"] if self.ranks > 1 else []
+        return [
+            *several, f"--data.num_workers={self.workers}", f"--trainer.accumulate_grad_batches={self.accumulate}"
+        ]  # fmt: skip
+
+
+PLACES = [
+    "on_train_batch_start:26",
+    "on_train_batch_end:47",
+    "on_validation_batch_end:11",
+    "on_save_checkpoint:5",
+    "on_train_epoch_end:2",
+]
+
+
 @pytest.fixture(scope="module")
-def whole(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
-    folder = tmp_path_factory.mktemp("whole") / "run"
-    return folder, fit(folder, [])
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Callable[[Cell], tuple[Path, Path]]:
+    """A run of each kind that was left alone: its folder for the ledger, and its run folder."""
+    made: dict[Cell, tuple[Path, Path]] = {}
+
+    def get(cell: Cell) -> tuple[Path, Path]:
+        if cell not in made:
+            folder = tmp_path_factory.mktemp("whole") / "run"
+            made[cell] = folder, fit(folder, cell.options())
+        return made[cell]
+
+    return get
 
 
-@pytest.mark.parametrize(
-    "kill_at",
-    [
-        "on_train_batch_start:26",
-        "on_train_batch_end:47",
-        "on_validation_batch_end:11",
-        "on_save_checkpoint:5",
-        "on_train_epoch_end:2",
-    ],
-)
-def test_killed_and_resumed_equals_whole(kill_at: str, whole: tuple[Path, Path], tmp_path: Path) -> None:
+def check(cell: Cell, kills: list[str], whole: Callable[[Cell], tuple[Path, Path]], tmp_path: Path) -> None:
+    """Kill a run at each place in turn, resume it after each, and compare with the whole one."""
     folder = tmp_path / "run"
-    killed = fit(folder, [], kill_at)
+    first, *more = kills
+    killed = fit(folder, cell.options(), first)
+    for place in more:
+        assert run(["resume", str(killed)], folder, place) == -signal.SIGKILL
     run(["resume", str(killed)], folder)
     assert len(list((folder / "runs").glob("*/*/"))) == 1
-    assert steps(folder) == steps(whole[0])
-    same(whole[1], killed)
+    ledger, run_folder = whole(cell)
+    assert steps(folder) == steps(ledger)
+    same(run_folder, killed)
+
+
+@pytest.mark.parametrize("kill_at", PLACES)
+def test_killed_and_resumed_equals_whole(kill_at: str, whole: Any, tmp_path: Path) -> None:
+    check(Cell(), [kill_at], whole, tmp_path)
+
+
+def test_three_kills_in_a_row(whole: Any, tmp_path: Path) -> None:
+    check(Cell(), ["on_train_batch_end:23", "on_validation_batch_end:8", "on_train_batch_start:19"], whole, tmp_path)
+
+
+def test_killed_with_two_ranks_workers_and_accumulation(whole: Any, tmp_path: Path) -> None:
+    check(Cell(ranks=2, workers=2, accumulate=4), ["on_train_batch_end:47"], whole, tmp_path)
+
+
+CELLS = [Cell(ranks, workers, accumulate) for ranks in (1, 2) for workers in (0, 2) for accumulate in (1, 4)]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("cell", CELLS, ids=lambda cell: f"{cell.ranks}r-{cell.workers}w-{cell.accumulate}a")
+@pytest.mark.parametrize("number", range(3))
+def test_every_cell_killed_anywhere(cell: Cell, number: int, whole: Any, tmp_path: Path) -> None:
+    """24 random places, three a cell."""
+    draw = random.Random(CELLS.index(cell) * 3 + number)
+    hook, last = draw.choice([("on_train_batch_start", 79), ("on_train_batch_end", 79), ("on_validation_batch_end", 20),
+                              ("on_save_checkpoint", 8), ("on_train_epoch_end", 4)])  # fmt: skip
+    check(cell, [f"{hook}:{draw.randint(1, last)}"], whole, tmp_path)

@@ -172,6 +172,20 @@ class Task(LightningModule, ABC):
         self._log_epoch({f"train/{name}_epoch": value for name, value in means.compute().items()})
         means.next_epoch()
 
+    def on_validation_epoch_start(self) -> None:
+        """Evaluate the same model on every rank: that of rank 0, which the checkpoint holds."""
+        self._share_buffers()
+
+    def on_test_epoch_start(self) -> None:
+        """Evaluate the same model on every rank."""
+        self._share_buffers()
+
+    def _share_buffers(self) -> None:
+        """BatchNorm's statistics follow a rank's own batches; DDP shares rank 0's before a training step only."""
+        if self.trainer.world_size > 1:
+            for buffer in self.net.buffers():
+                torch.distributed.broadcast(buffer, src=0)
+
     def validation_step(self, batch: Any, batch_idx: int) -> Any:
         """Accumulate; nothing is logged before the epoch's end. Callbacks get the prediction as ``outputs``."""
         return self.step(batch, "val").prediction
