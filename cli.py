@@ -78,16 +78,17 @@ def _run(words: list[str]) -> Any:
 def _run_trainer(verb: str, rest: list[str]) -> Any:
     from lightning.fabric.utilities.exceptions import MisconfigurationException
 
-    from toolkit.commands import trainer
+    from toolkit.commands.evaluate import evaluate, predict
+    from toolkit.commands.fit import fit, resume
 
     try:
         if verb == "fit":
-            return trainer.fit(rest, _parts())
+            return fit(rest, _parts())
         if verb == "resume":
-            return trainer.resume(rest, _parts())
+            return resume(rest, _parts())
         if verb == "predict":
-            return trainer.predict(rest, _parts())
-        return trainer.evaluate(verb, rest, _parts())
+            return predict(rest, _parts())
+        return evaluate(verb, rest, _parts())
     except MisconfigurationException as error:
         raise UserError(f"trainer: {error}") from error
 

@@ -11,6 +11,7 @@ from callbacks.csv_logger import MetricsCSV
 from callbacks.image_media import ConfusionMatrix, InputImages, WorstErrors
 from callbacks.last_checkpoint import LastCheckpoint
 from callbacks.prediction_writer import PredictionWriter
+from callbacks.preemption import Preemption
 from callbacks.progress import make_progress_bar
 from callbacks.run_folder import RunFolder, new_run_folder, newest_run
 from callbacks.step_seed import StepSeed
@@ -57,8 +58,10 @@ def fit_callbacks(run: Run) -> list[Callback]:
     """Best and last checkpoint, learning rate, throughput, progress, pictures, and the run's record."""
     monitor = run.task.monitor if run.validates else None
     folder = run.folder / "checkpoints"
+    last = LastCheckpoint(folder)
     chosen: list[Callback] = [
-        LastCheckpoint(folder),
+        last,
+        Preemption(last),
         StepSeed(int(run.config["seed_everything"])),
         RunFolder(run.folder, run.config, run.command),
         LearningRateMonitor(logging_interval="step"),
@@ -67,7 +70,7 @@ def fit_callbacks(run: Run) -> list[Callback]:
         *_media(run.task),
         BestCheckpoint(folder, monitor, run.task.mode),
     ]
-    return [one for one in chosen if run.saves or not isinstance(one, (LastCheckpoint, BestCheckpoint))]
+    return [one for one in chosen if run.saves or not isinstance(one, (LastCheckpoint, Preemption, BestCheckpoint))]
 
 
 def evaluation_callbacks() -> list[Callback]:

@@ -15,6 +15,7 @@ import torch
 import yaml
 from lightning.pytorch import Callback, LightningModule, Trainer
 
+from callbacks.preemption import EXIT_CODE
 from tests.conftest import ROOT
 
 CONFIG: dict[str, Any] = {
@@ -62,7 +63,11 @@ class Ledger(Callback):
     def _count(self, *args: Any) -> None:
         self.left -= 1
         if self.left == 0:
-            os.killpg(0, signal.SIGKILL)  # all ranks
+            number = signal.Signals[os.environ.get("KILL_WITH", "SIGKILL")]
+            if number == signal.SIGKILL:
+                os.killpg(0, number)  # all ranks
+            else:
+                os.kill(os.getpid(), number)
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
@@ -75,7 +80,13 @@ class Ledger(Callback):
 
 
 def run(words: list[str], folder: Path, kill_at: str = "") -> int:
-    env = os.environ | {"KILL_AT": kill_at, "LEDGER": str(folder / "ledger"), "OMP_NUM_THREADS": "1"}
+    kill_at, _, kill_with = kill_at.partition(" ")
+    env = os.environ | {
+        "KILL_AT": kill_at,
+        "KILL_WITH": kill_with or "SIGKILL",
+        "LEDGER": str(folder / "ledger"),
+        "OMP_NUM_THREADS": "1",
+    }
     command = [sys.executable, str(ROOT / "cli.py"), *words]
     done = subprocess.run(
         command, capture_output=True, text=True, cwd=ROOT, env=env, timeout=240, start_new_session=True
@@ -88,7 +99,7 @@ def fit(folder: Path, options: list[str], kill_at: str = "") -> Path:
     folder.mkdir()
     (folder / "config.yaml").write_text(yaml.safe_dump(CONFIG))
     code = run(["fit", "--config", str(folder / "config.yaml"), f"--runs={folder / 'runs'}", *options], folder, kill_at)
-    assert code == (-signal.SIGKILL if kill_at else 0)
+    assert code == ((EXIT_CODE if " " in kill_at else -signal.SIGKILL) if kill_at else 0)
     (run_folder,) = (folder / "runs").glob("*/*/")
     return run_folder
 
@@ -197,6 +208,23 @@ def test_three_kills_in_a_row(whole: Any, tmp_path: Path) -> None:
 
 def test_killed_with_two_ranks_workers_and_accumulation(whole: Any, tmp_path: Path) -> None:
     check(Cell(ranks=2, workers=2, accumulate=4), ["on_train_batch_end:47"], whole, tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("cell", "kill_at"),
+    [
+        (Cell(), "on_train_batch_start:26 SIGTERM"),
+        (Cell(accumulate=4), "on_train_batch_end:45 SIGUSR1"),
+        (Cell(), "on_validation_batch_end:8 SIGTERM"),
+        (Cell(), "on_save_checkpoint:3 SIGINT"),
+        (Cell(ranks=2), "on_train_batch_end:31 SIGTERM"),
+    ],
+    ids=str,
+)
+def test_a_signal_ends_in_an_exact_checkpoint_and_exit_code_75(
+    cell: Cell, kill_at: str, whole: Any, tmp_path: Path
+) -> None:
+    check(cell, [kill_at], whole, tmp_path)
 
 
 CELLS = [Cell(ranks, workers, accumulate) for ranks in (1, 2) for workers in (0, 2) for accumulate in (1, 4)]

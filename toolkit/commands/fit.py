@@ -1,0 +1,97 @@
+"""The verbs `fit` and `resume`."""
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from toolkit.checkpoint import find_checkpoint, has_checkpoint, read_checkpoint
+from toolkit.checkpoint_io import newest_valid
+from toolkit.commands.parser import take_option
+from toolkit.commands.parts import Parts
+from toolkit.commands.toolkit_cli import ToolkitCLI, config_file, config_name, is_rank_zero
+from toolkit.errors import UserError
+
+
+def fit(args: Sequence[str], parts: Parts) -> ToolkitCLI:
+    """Train; print the summary. ``--ckpt_path last`` resumes the newest run of the config."""
+    given, rest = take_option(args, "ckpt_path")
+    if given == ["last"]:
+        runs = take_option(rest, "runs")[0]
+        name = config_name(rest)
+        run = parts.newest_run(runs[0] if runs else "runs", name) if name else None
+        if run is None:
+            raise UserError(f"--ckpt_path last: there is no run of {name!r} with a checkpoint; leave it out.")
+        return resume([str(run), *rest], parts)
+    if given:
+        find_checkpoint(given[0])  # before there is a run folder
+    cli = ToolkitCLI("fit", args, parts)
+    return _fit(cli, find_checkpoint(cli.config.ckpt_path) if cli.config.ckpt_path else None)
+
+
+def resume(args: Sequence[str], parts: Parts) -> ToolkitCLI:
+    """Go on with a run exactly where its newest whole checkpoint left it, in the same run folder."""
+    if not args or args[0].startswith("-"):
+        raise UserError("resume: name the run folder, such as python cli.py resume runs/NAME/DATE-TIME-ID.")
+    folder, rest = Path(args[0]), args[1:]
+    checkpoint = newest_valid(folder / "checkpoints")
+    if checkpoint is None:
+        raise UserError(f"resume: {str(folder)!r} has no whole checkpoint in checkpoints/; fit anew.")
+    stored = read_checkpoint(checkpoint).get("config")
+    if stored is None:
+        raise UserError(f"resume: {str(checkpoint)!r} holds no config, so it was not written by fit.")
+    with config_file({**stored, "ckpt_path": None}) as file:
+        cli = ToolkitCLI("fit", ["--config", file, *rest], parts, run_folder=folder)
+    if is_rank_zero():
+        print(f"{'resume':<10}  {checkpoint}", flush=True)
+        for line in differences(stored, cli.stated_config()):
+            print(f"{'changed':<10}  {line}", flush=True)
+    return _fit(cli, checkpoint)
+
+
+def differences(stored: Any, given: Any, key: str = "") -> Iterator[str]:
+    """What was stored and what is given now, a line each.
+
+    >>> list(differences({"a": {"b": 1, "c": 2}}, {"a": {"b": 1, "c": 3}}))
+    ['a.c: 2 -> 3']
+    """
+    if isinstance(stored, dict) and isinstance(given, dict):
+        for name in dict.fromkeys([*stored, *given]):
+            yield from differences(stored.get(name), given.get(name), f"{key}.{name}" if key else str(name))
+    elif stored != given and key not in ("ckpt_path", "config"):
+        yield f"{key}: {stored} -> {given}"
+
+
+def _fit(cli: ToolkitCLI, start: Path | None) -> ToolkitCLI:
+    exit_code = 1
+    if cli.run_folder is not None and is_rank_zero():
+        parameters = sum(parameter.numel() for parameter in cli.model.parameters())
+        print(f"{'run':<10}  {cli.run_folder}  ({type(cli.model.net).__name__}, {parameters:,} parameters)", flush=True)
+    try:
+        cli.trainer.fit(cli.model, datamodule=cli.datamodule, ckpt_path=start, weights_only=True)
+        if cli.run_folder is not None:
+            cli.summary.add_best(cli.trainer, cli.datamodule.baseline("val"))
+            if cli.config.test_after_fit:
+                _test_after_fit(cli)
+        exit_code = 0
+    finally:
+        hint = cli.parts.close_loggers(cli.trainer.loggers)
+        if exit_code == 0 and cli.run_folder is not None and cli.trainer.is_global_zero:
+            cli.summary.write()
+            print("\n".join(cli.summary.lines(hint, _next_command(cli))), flush=True)
+    return cli
+
+
+def _test_after_fit(cli: ToolkitCLI) -> None:
+    path = find_checkpoint(cli.run_folder) if cli.run_folder and has_checkpoint(cli.run_folder) else None
+    metrics = cli.trainer.test(cli.model, datamodule=cli.datamodule, ckpt_path=path, weights_only=True, verbose=False)[
+        0
+    ]
+    cli.summary.add_test(dict(metrics), cli.datamodule.baseline("test"))
+
+
+def _next_command(cli: ToolkitCLI) -> str:
+    if cli.run_folder is None or not has_checkpoint(cli.run_folder):
+        return "python cli.py list"
+    verb = "predict" if cli.config.test_after_fit else "test"
+    wants_input = verb == "predict" and type(cli.model).input_kind == "image"
+    return f"python cli.py {verb} --ckpt_path {cli.run_folder}{' --input IMAGE_OR_FOLDER' if wants_input else ''}"
