@@ -1,4 +1,4 @@
-"""Measure the claims of claims.yaml and write docs/results.md. Nothing in that page is typed.
+"""Measure the claims of claims.yaml; write docs/results.md and README's table of families. No figure there is typed.
 
     python benchmarks/run.py --data DIR [NAME ...]   measure (all claims if no name is given)
     python benchmarks/run.py --render                only write the page from the stored results
@@ -24,6 +24,8 @@ ROOT = Path(__file__).resolve().parents[1]
 CLAIMS = ROOT / "benchmarks" / "claims.yaml"
 RESULTS = ROOT / "benchmarks" / "results"
 PAGE = ROOT / "docs" / "results.md"
+README = ROOT / "README.md"
+BEGIN, END = "<!-- written by benchmarks/run.py -->\n", "<!-- until here -->"
 HEADER = """# Results
 
 Written by `python benchmarks/run.py --data DIR`, never by hand. Each row names a claim, what was measured (the median
@@ -138,6 +140,27 @@ def _row(claim: dict[str, Any], result: dict[str, Any] | None) -> str:
     return f"| {claim['title']} | {measured} | {bar} | {naive} | {published} | {cost} |"
 
 
+def render_readme() -> str:
+    """README with its table of families, from claims and stored results."""
+    text = README.read_text()
+    before, after = text[: text.index(BEGIN) + len(BEGIN)], text[text.index(END) :]
+    rows = ["| family | what | measured | naive baseline | command |", "|---|---|---|---|---|"]
+    for claim in load_claims():
+        file = RESULTS / f"{claim['name']}.json"
+        if "family" in claim and file.exists():
+            rows.append(_readme_row(claim, json.loads(file.read_text())))
+    return before + "\n".join(rows) + "\n" + after
+
+
+def _readme_row(claim: dict[str, Any], result: dict[str, Any]) -> str:
+    statistics = result["statistics"]
+    measured = f"{claim['metric']} {statistics[claim['metric']]['median']:.4f}"
+    naive = statistics[f"baseline/{claim['metric']}"]["median"]
+    page = f"[{claim['family']}](docs/methods/{claim['family'].replace(' ', '_')}.md)"
+    command = f"`python cli.py fit --config {claim['config']}`"
+    return f"| {page} | {claim['title']} | {measured} | {naive:.4f} | {command} |"
+
+
 def passes(claim: dict[str, Any], result: dict[str, Any]) -> bool:
     """Whether the median meets the bar and the limits."""
     value = result["statistics"][claim["metric"]]["median"]
@@ -170,7 +193,8 @@ def main() -> None:
                 result = measure(claims[name], data)
                 (RESULTS / f"{name}.json").write_text(json.dumps(result, indent=2) + "\n")
     PAGE.write_text(render())
-    print(f"written to {PAGE}")
+    README.write_text(render_readme())
+    print(f"written to {PAGE} and {README}")
 
 
 if __name__ == "__main__":

@@ -75,7 +75,7 @@ def test_commands_run(page: str, workdir: Path, capsys: pytest.CaptureFixture[st
         words = [str(newest(workdir)) if word.startswith("runs/") or word.isupper() else word for word in words]
         if words[0] == "seeds":
             words += ["--n=1"]
-        if words[0] in ("fit", "seeds"):
+        if words[0] in ("fit", "seeds", "resume"):
             words += QUICK
         main(words)
         assert "error" not in capsys.readouterr().err

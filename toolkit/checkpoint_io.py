@@ -109,12 +109,14 @@ def has_changed(path: Path) -> bool:
 
 
 def newest_valid(folder: Path) -> Path | None:
-    """The newest whole checkpoint in a folder; damaged ones are named in a warning.
+    """The newest whole checkpoint of a folder from which a run goes on exactly; damaged ones are named in a warning.
 
-    Those written between two steps (``last*.ckpt``) go first: the others hold the state in the middle of a validation.
+    That is one of ``last*.ckpt``, which are written between two steps. The best ones are written in the middle of an
+    epoch's end, perhaps with accumulated gradients that no checkpoint holds; they are taken if all others are damaged.
     """
     newest_first = sorted(folder.glob("*.ckpt"), key=lambda file: -file.stat().st_mtime_ns)
-    for file in sorted(newest_first, key=lambda file: not file.name.startswith("last")):
+    last = [file for file in newest_first if file.name.startswith("last")]
+    for file in [*last, *(file for file in newest_first if last and file not in last)]:
         if not has_changed(file):
             return file
         rank_zero_warn(f"checkpoint {str(file)!r} is damaged and left out; the next older one is taken.")

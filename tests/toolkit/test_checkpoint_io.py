@@ -44,15 +44,18 @@ def test_a_checkpoint_of_plain_torch_is_taken_as_it_is(tmp_path: Path) -> None:
 
 
 def test_the_newest_whole_one_is_found_and_the_damaged_one_named(tmp_path: Path) -> None:
-    for number, name in enumerate(("old", "middle", "new")):
+    for number, name in enumerate(("last-3", "last-2", "last", "best")):
         write(CONTENT, tmp_path / f"{name}.ckpt")
         os.utime(tmp_path / f"{name}.ckpt", ns=(number, number))
-    assert newest_valid(tmp_path) == tmp_path / "new.ckpt"
-    broken = (tmp_path / "new.ckpt").read_bytes()[:-100]
-    (tmp_path / "new.ckpt").write_bytes(broken)
-    with pytest.warns(UserWarning, match=r"new\.ckpt' is damaged"):
-        assert newest_valid(tmp_path) == tmp_path / "middle.ckpt"
-    assert newest_valid(tmp_path / "nothing") is None
+    assert newest_valid(tmp_path) == tmp_path / "last.ckpt"
+    for name, next_one in (("last", "last-2"), ("last-2", "last-3"), ("last-3", "best")):
+        file = tmp_path / f"{name}.ckpt"
+        file.write_bytes(file.read_bytes()[:-100])
+        with pytest.warns(UserWarning, match=r"\.ckpt' is damaged and left out"):
+            assert newest_valid(tmp_path) == tmp_path / f"{next_one}.ckpt"
+    for name in ("last", "last-2", "last-3"):
+        (tmp_path / f"{name}.ckpt").unlink()
+    assert newest_valid(tmp_path) is None  # a run that was killed before its first step boundary begins anew
 
 
 @pytest.mark.parametrize("when", ["write", "fsync", "replace"])

@@ -4,6 +4,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+import yaml
+
 from toolkit.checkpoint import find_checkpoint, has_checkpoint, read_checkpoint
 from toolkit.checkpoint_io import newest_valid
 from toolkit.commands.parser import take_option
@@ -34,15 +36,18 @@ def resume(args: Sequence[str], parts: Parts) -> ToolkitCLI:
         raise UserError("resume: name the run folder, such as python cli.py resume runs/NAME/DATE-TIME-ID.")
     folder, rest = Path(args[0]), args[1:]
     checkpoint = newest_valid(folder / "checkpoints")
-    if checkpoint is None:
-        raise UserError(f"resume: {str(folder)!r} has no whole checkpoint in checkpoints/; fit anew.")
-    stored = read_checkpoint(checkpoint).get("config")
-    if stored is None:
-        raise UserError(f"resume: {str(checkpoint)!r} holds no config, so it was not written by fit.")
+    if checkpoint is not None:
+        stored = read_checkpoint(checkpoint).get("config")
+    elif (folder / "config.yaml").is_file():  # killed before the first checkpoint
+        stored = yaml.safe_load((folder / "config.yaml").read_text())
+    else:
+        raise UserError(f"resume: {str(folder)!r} is no run folder: it has neither checkpoints nor a config.yaml.")
+    if not isinstance(stored, dict):
+        raise UserError(f"resume: {str(checkpoint or folder)!r} holds no config, so it was not written by fit.")
     with config_file({**stored, "ckpt_path": None}) as file:
         cli = ToolkitCLI("fit", ["--config", file, *rest], parts, run_folder=folder)
     if is_rank_zero():
-        print(f"{'resume':<10}  {checkpoint}", flush=True)
+        print(f"{'resume':<10}  {checkpoint or 'from the start: there is no checkpoint yet'}", flush=True)
         for line in differences(stored, cli.stated_config()):
             print(f"{'changed':<10}  {line}", flush=True)
     return _fit(cli, checkpoint)
