@@ -8,6 +8,7 @@ from lightning.pytorch.loggers import Logger
 
 from callbacks.best_checkpoint import BestCheckpoint
 from callbacks.csv_logger import MetricsCSV
+from callbacks.divergence_guard import DivergenceGuard
 from callbacks.image_media import ConfusionMatrix, InputImages, WorstErrors
 from callbacks.last_checkpoint import LastCheckpoint
 from callbacks.prediction_writer import PredictionWriter
@@ -59,18 +60,18 @@ def fit_callbacks(run: Run) -> list[Callback]:
     monitor = run.task.monitor if run.validates else None
     folder = run.folder / "checkpoints"
     last = LastCheckpoint(folder)
-    chosen: list[Callback] = [
-        last,
-        Preemption(last),
+    saving: list[Callback] = [last, Preemption(last), DivergenceGuard(last)]  # before all that begins a step
+    best = BestCheckpoint(folder, monitor, run.task.mode)
+    return [
+        *(saving if run.saves else []),
         StepSeed(int(run.config["seed_everything"])),
         RunFolder(run.folder, run.config, run.command),
         LearningRateMonitor(logging_interval="step"),
         Throughput(),
         make_progress_bar(),
         *_media(run.task),
-        BestCheckpoint(folder, monitor, run.task.mode),
+        *([best] if run.saves else []),
     ]
-    return [one for one in chosen if run.saves or not isinstance(one, (LastCheckpoint, Preemption, BestCheckpoint))]
 
 
 def evaluation_callbacks() -> list[Callback]:

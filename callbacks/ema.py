@@ -115,6 +115,13 @@ class EMA(Callback):
             self._loaded = checkpoint["state_dict"]
             self._updates = int(checkpoint["averaging_state"]["n_averaged"])
 
+    @torch.no_grad()
+    def roll_back(self, checkpoint: Mapping[str, Any]) -> None:
+        """Put the average of a checkpoint of this run back, in the middle of a fit."""
+        for name, average in self._average.items():
+            average.copy_(checkpoint["state_dict"][name])
+        self._updates = int(checkpoint["averaging_state"]["n_averaged"])
+
     def state_dict(self) -> dict[str, Any]:
         """The step of the last update."""
         return {"latest_update_step": self._updated_step}

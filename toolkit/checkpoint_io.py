@@ -63,8 +63,13 @@ class DurableCheckpointIO(TorchCheckpointIO):
         """
         if has_changed(Path(path)):
             raise UserError(f"checkpoint {str(path)!r}: its checksum is wrong, so the file was damaged; take another.")
-        content: dict[str, Any] = torch.load(path, map_location=map_location or "cpu", weights_only=True)
-        return content
+        return read_tensors(Path(path), map_location or "cpu")
+
+
+def read_tensors(path: Path, map_location: Any = "cpu") -> dict[str, Any]:
+    """Tensors and plain values of a checkpoint, and nothing that could execute code."""
+    content: dict[str, Any] = torch.load(path, map_location=map_location, weights_only=True)
+    return content
 
 
 def write(content: dict[str, Any], path: Path) -> None:

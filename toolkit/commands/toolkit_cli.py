@@ -10,6 +10,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+import torch
 import yaml
 from lightning.fabric.utilities.rank_zero import rank_zero_only
 from lightning.pytorch import Callback, Trainer
@@ -22,6 +23,7 @@ from toolkit.checkpoint_io import DurableCheckpointIO
 from toolkit.commands.messages import accepted_arguments, user_error_behind
 from toolkit.commands.parser import ToolkitParser, expand_arguments, explicit_keys, take_option
 from toolkit.commands.parts import Parts, Run, WandbOptions
+from toolkit.errors import UserError
 from toolkit.nn.pretrained import without_pretrained
 from toolkit.task import Task
 
@@ -85,6 +87,9 @@ class ToolkitCLI(LightningCLI):
             default=False,
             help="Test the best checkpoint after a fit: for final recipes.",
         )
+        parser.add_argument(
+            "--threads", type=int | None, default=None, help="Threads of torch on the CPU; few for small networks."
+        )
         parser.add_argument("--wandb", type=WandbOptions, default=WandbOptions())
         explicit = explicit_keys(self.args)
         for fact in self.parts.facts:
@@ -104,6 +109,8 @@ class ToolkitCLI(LightningCLI):
 
     def instantiate_classes(self) -> None:
         """Seed the DataModule like everything else; weights that a checkpoint replaces are not downloaded."""
+        if self.config.threads is not None:
+            torch.set_num_threads(_positive("threads", self.config.threads))
         with without_pretrained() if self.verb != "fit" else contextlib.nullcontext():
             try:
                 super().instantiate_classes()
@@ -187,6 +194,12 @@ def _takes(model: dict[str, Any], target: str) -> bool:
         return False
     node.setdefault(parents[-1], {})
     return True
+
+
+def _positive(name: str, number: int) -> int:
+    if number < 1:
+        raise UserError(f"{name}: need a positive number, got {number}.")
+    return number
 
 
 def _quiet() -> None:
