@@ -273,3 +273,41 @@ def test_labels_out_of_range(workdir: Path, capsys: pytest.CaptureFixture[str]) 
     np.savez("data.npz", train_images=images, train_labels=labels, test_images=images, test_labels=labels + 5)
     args = ["fit", "--config", "configs/vision/classification_npz.yaml", "--data.path=data.npz", *QUICK]
     assert "test_labels must lie in 0..1, it also has [5, 6]" in refused(args, capsys)
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        {"trainer": {"callbacks": [{"class_path": "evil.Evil"}]}},
+        {"model": {"class_path": "evil.Evil"}},
+        {"model": {"init_args": {"optimizer": "evil.Evil"}}},
+        {"model": {"init_args": {"net": {"class_path": "evil.Evil", "init_args": {"a": 1}}}}},
+        {"data": {"class_path": "os.system", "init_args": {"command": "touch harmed"}}},
+        {"model": {"init_args": {"optimizer": {"class_path": "os.system", "init_args": {"command": "touch harmed"}}}}},
+        {"model": {"init_args": {"optimizer": {"class_path": "torch.serialization.os.system"}}}},
+        {"trainer": {"callbacks": "evil.Evil"}},
+    ],
+)
+def test_a_config_cannot_import_what_it_likes(
+    config: dict[str, object], workdir: Path, tmp_path_factory: pytest.TempPathFactory,
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    elsewhere = tmp_path_factory.mktemp("elsewhere")
+    (elsewhere / "evil.py").write_text("import pathlib\npathlib.Path('harmed').touch()\nclass Evil: pass\n")
+    monkeypatch.syspath_prepend(elsewhere)
+    Path("bad.yaml").write_text(yaml.safe_dump(config))
+    refused(["fit", *DIGITS, "--config", "bad.yaml", *QUICK], capsys)
+    assert not Path("harmed").exists()
+
+
+def test_a_package_that_the_user_names_is_allowed(
+    workdir: Path, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    elsewhere = tmp_path_factory.mktemp("elsewhere")
+    (elsewhere / "good.py").write_text("import lightning.pytorch\nclass Good(lightning.pytorch.Callback): pass\n")
+    monkeypatch.syspath_prepend(elsewhere)
+    words = ["fit", *DIGITS, *QUICK, "--trainer.callbacks=good.Good", "--trainer.fast_dev_run=true"]
+    assert "If you trust it, add --allow good." in refused(words, capsys)
+    made = main([*words, "--allow", "good"])
+    assert "Good" in [type(callback).__name__ for callback in made.trainer.callbacks]

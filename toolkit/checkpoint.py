@@ -1,11 +1,13 @@
 """Reading a checkpoint back: as plain data, or as the trained task."""
 
 import importlib
+import sys
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from toolkit.allow_list import enforce, is_allowed
 from toolkit.errors import UserError
 from toolkit.task import Task
 
@@ -68,6 +70,12 @@ def load(path: str | Path) -> Task:
     if class_path is None:
         raise UserError(f"checkpoint {str(file)!r}: it does not name its task, so it was not written by this toolkit.")
     module, _, name = class_path.rpartition(".")
+    if module and not is_allowed(class_path) and module not in sys.modules:
+        raise UserError(
+            f"checkpoint {str(file)!r}: it names the task {class_path}, whose package is not allowed; if you trust it, "
+            f"run from the folder that holds it, or import {module} before."
+        )
+    enforce()
     try:
         task_class = getattr(importlib.import_module(module), name)
     except (ImportError, AttributeError, ValueError) as error:

@@ -14,6 +14,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
+from toolkit.allow_list import PACKAGES, is_allowed
 from toolkit.commands.index import full_path, index
 from toolkit.errors import UserError
 
@@ -50,6 +51,8 @@ def user_error_behind(error: BaseException | None) -> UserError | None:
 
 def _imported(class_path: str) -> Any:
     module, _, name = class_path.rpartition(".")
+    if not is_allowed(class_path):
+        return None
     try:
         return getattr(importlib.import_module(module), name)
     except (ImportError, AttributeError, ValueError):
@@ -108,6 +111,11 @@ def readable(message: str, keys: Iterable[str], args: Sequence[str] = ()) -> str
         known = accepted_arguments(class_path) if class_path else list(keys)
         return f"{owner or 'config'}: unknown key {last!r}.{did_you_mean(last, known)}"
     where = _full_key("", where, args, keep_last=True) or where
+    if match := re.search(r"Importing '([^']+)' is not allowed", message):
+        return (
+            f"{where}: {match[1]!r} is in no package that a config may name ({', '.join(PACKAGES)}, and those in the "
+            f"working directory). If you trust it, add --allow {match[1].partition('.')[0]}."
+        )
     if match := re.search(r"Expected a dot import path string: (\S+)", leaf):
         return _unknown_class(where, match[1])
     if match := _VALUE.search(leaf):

@@ -19,6 +19,7 @@ from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, _Instan
 from lightning.pytorch.loggers.logger import DummyLogger
 from lightning.pytorch.plugins import CheckpointIO
 
+from toolkit.allow_list import allow, enforce
 from toolkit.checkpoint_io import DurableCheckpointIO
 from toolkit.commands.messages import accepted_arguments, user_error_behind
 from toolkit.commands.parser import ToolkitParser, expand_arguments, explicit_keys, take_option
@@ -57,6 +58,9 @@ class ToolkitCLI(LightningCLI):
         run_folder: Path | None = None,
     ) -> None:
         _quiet()
+        packages, args = take_option(args, "allow")
+        allow(packages)
+        enforce()
         self.verb, self.parts, self.callbacks, self.run_folder = verb, parts, callbacks, run_folder
         self.args = list(args)
         super().__init__(
