@@ -20,6 +20,7 @@ from callbacks.summary import RunSummary
 from callbacks.throughput import Throughput
 from callbacks.wandb_logger import QuietWandbLogger
 from toolkit.commands.parts import Run
+from toolkit.secrets import mask
 from toolkit.task import Task
 from toolkit.vision.image_classification import ImageClassification
 
@@ -38,7 +39,7 @@ def loggers(run: Run) -> list[Logger]:
         name = f"{run.name}/{run.folder.name}"
         chosen.append(
             QuietWandbLogger(
-                run.folder, project=run.wandb.project, name=name, entity=run.wandb.entity, tags=run.wandb.tags
+                run.folder, project=run.wandb.project, name=name, entity=run.wandb.entity, tags=mask(run.wandb.tags)
             )
         )
     return chosen

@@ -15,6 +15,7 @@ import yaml
 from lightning.pytorch import Callback, LightningModule, Trainer
 
 from callbacks.csv_logger import MetricsCSV
+from toolkit.secrets import mask, mask_text, mask_words
 
 PACKAGES = ("fulgurite", "lightning", "torch", "torchvision", "torchmetrics", "wandb", "gymnasium", "jsonargparse")
 
@@ -52,7 +53,8 @@ def newest_run(root: str | Path, name: str) -> Path | None:
 class RunFolder(Callback):
     """Writes the resolved config, the command, the git state and the versions when a fit starts.
 
-    The config also goes into every checkpoint, so that one file is enough to test or predict, and to the loggers.
+    The config also goes into every checkpoint, so that one file is enough to test or predict, and to the loggers. What
+    looks like a secret is masked.
 
     Args:
         folder: The run folder; it exists.
@@ -62,8 +64,8 @@ class RunFolder(Callback):
 
     def __init__(self, folder: str | Path, config: dict[str, Any], command: list[str]) -> None:
         self.folder = Path(folder)
-        self.config = config
-        self.command = command
+        self.config = mask(config)
+        self.command = mask_words(command)
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Write the record, on rank 0 and once; a resumed run adds its command."""
@@ -81,6 +83,7 @@ class RunFolder(Callback):
     def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
         """Put the config into the checkpoint, and which run it is of and how much of it is logged."""
         checkpoint["config"] = self.config
+        checkpoint["hyper_parameters"] = mask(checkpoint.get("hyper_parameters", {}))
         rows = sum(logger.rows for logger in trainer.loggers if isinstance(logger, MetricsCSV))
         checkpoint["run"] = {"folder": self.folder.name, "rows": rows}
 
@@ -99,7 +102,7 @@ class RunFolder(Callback):
         }
         if revision := _git("rev-parse", "HEAD"):
             record["git.txt"] = f"{revision}{_git('status', '--porcelain')}"
-            record["git.diff"] = _git("diff", "HEAD")
+            record["git.diff"] = mask_text(_git("diff", "HEAD"))
         return record
 
 

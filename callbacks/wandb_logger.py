@@ -78,7 +78,10 @@ class QuietWandbLogger(WandbLogger):
         import wandb
 
         Path(self._wandb_init["dir"]).mkdir(parents=True, exist_ok=True)
-        settings = wandb.Settings(init_timeout=START_SECONDS, silent=True, console="off")
+        # The run folder has git state and command line, with secrets masked; W&B would take them as they are.
+        settings = wandb.Settings(
+            init_timeout=START_SECONDS, silent=True, console="off", disable_git=True, x_disable_meta=True
+        )
         run = wandb.init(**self._wandb_init, mode=mode, settings=settings)  # type: ignore[arg-type]
         run.define_metric("trainer/global_step")
         run.define_metric("*", step_metric="trainer/global_step", step_sync=True)

@@ -311,3 +311,34 @@ def test_a_package_that_the_user_names_is_allowed(
     assert "If you trust it, add --allow good." in refused(words, capsys)
     made = main([*words, "--allow", "good"])
     assert "Good" in [type(callback).__name__ for callback in made.trainer.callbacks]
+
+
+def test_no_secret_lands_in_anything_that_a_run_writes(workdir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Canaries in environment, command line and config; W&B's files are searched too."""
+    canaries = ["canary-from-the-environment", "hf_canaryfromthecommandline1", "canary-from-the-config"]
+    monkeypatch.setenv("SOME_API_KEY", canaries[0])
+    Path("more.yaml").write_text(
+        yaml.safe_dump(
+            {"model": {"init_args": {"class_names": [canaries[1], *"123456789"]}}, "wandb": {"tags": [canaries[0]]}}
+        )
+    )
+    Path("net.py").write_text(
+        "from toolkit.nn.mlp import MLP\n"
+        "class Net(MLP):\n"
+        "    def __init__(self, num_classes: int, in_channels: int, image_size: tuple[int, int], password: str) -> None:\n"
+        "        super().__init__(num_classes, in_channels, image_size)\n"
+    )
+    words = [
+        "--config",
+        "more.yaml",
+        "--model.net=net.Net",
+        f"--model.net.password={canaries[2]}",
+        "--wandb.enabled=true",
+    ]
+    made = main(["fit", *DIGITS, *QUICK, *words])
+    written = [file for file in made.run_folder.rglob("*") if file.is_file()]
+    assert any(file.suffix == ".wandb" for file in written)
+    for file in written:
+        content = file.read_bytes()
+        for canary in canaries:
+            assert canary.encode() not in content, f"{canary} in {file}"
