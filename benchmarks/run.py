@@ -73,6 +73,8 @@ def measure(claim: dict[str, Any], data: str | None) -> dict[str, Any]:
         raise SystemExit(f"{claim['name']}: give the folder of the data sets with --data DIR")
     run = _measure_script if "script" in claim else _measure_config
     result = run(claim, words)
+    if data is not None:
+        result["command"] = result["command"].replace(data, "DIR")  # whose folder it was is of no use to others
     return result | environment()
 
 
