@@ -26,6 +26,19 @@ Options of a verb: python cli.py VERB --help. Any value of a config can be set b
 A second --config is merged over the first, such as one of configs/trainer/. Without --ckpt_path, the verbs that
 evaluate take the best checkpoint of the newest run of --config.
 """
+EVALUATED = "[--ckpt_path] RUN_FOLDER_OR_CHECKPOINT | --config CONFIG [--runs runs]"
+USAGE = {
+    "resume": "RUN_FOLDER [options of fit]\n\nGoes on exactly where the newest whole checkpoint was written, in "
+    "the same folder. Options given here win over the stored ones.",
+    "validate": f"{EVALUATED} [options of fit]\n\nNeeds no training config: the checkpoint holds it.",
+    "test": f"{EVALUATED} [options of fit]\n\nNeeds no training config: the checkpoint holds it.",
+    "predict": f"{EVALUATED} [--input FILE_OR_FOLDER ...] [--output CSV] [--top_k 5]\n\nWith --input, further "
+    "options are --batch_size 64, --num_workers 0, --trainer.accelerator and --trainer.precision.\nWithout, the test split is "
+    "predicted, and the options of fit apply.",
+    "seeds": "--config CONFIG [--n 3] [--first 0] [--jobs 1] [options of fit]\n\nFits the config once a seed.",
+    "list": "\n\nFamilies, tasks, DataModules, networks, callbacks and configs.",
+}
+"""Of the verbs but fit, whose options the parser knows."""
 TRAINER_VERBS = ("fit", "resume", "validate", "test", "predict")
 VERBS = (*TRAINER_VERBS, "seeds", "list")
 
@@ -63,6 +76,9 @@ def _run(words: list[str]) -> Any:
         from toolkit.commands.messages import did_you_mean
 
         raise UserError(f"unknown verb {verb!r}; choose from {', '.join(VERBS)}.{did_you_mean(verb, VERBS)}")
+    if verb in USAGE and {"-h", "--help"} & set(rest):
+        print(f"usage: python cli.py {verb} {USAGE[verb]}")
+        return None
     if verb == "list":
         from toolkit.commands.listing import listing
 

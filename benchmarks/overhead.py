@@ -1,6 +1,6 @@
 """Cost of the Trainer with this toolkit's callbacks and loggers against a bare PyTorch loop, per training step.
 
-    python benchmarks/overhead.py [--steps 300] [--repeats 5] [--json FILE]
+    python benchmarks/overhead.py [--steps 150] [--repeats 11] [--json FILE]
 
 A convolutional network of about 40,000 parameters, batches of 128 grey images of 28x28 pixels, fp32, one thread, the
 same batches in both. Both are timed in one process, in turns: the bare loop, then `fit` as the command line builds it,
@@ -110,8 +110,8 @@ def ours(file: Path, folder: Path) -> float:
 def main() -> None:
     """Measure in turns, print, and write."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--steps", type=int, default=300)
-    parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--steps", type=int, default=150)
+    parser.add_argument("--repeats", type=int, default=11)
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
     torch.set_num_threads(1)

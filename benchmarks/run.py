@@ -1,4 +1,4 @@
-"""Measure the claims of claims.yaml; write docs/results.md and README's table of families. No figure there is typed.
+"""Measure the claims of claims.yaml; write docs/results.md, README's table and the heads of the configs.
 
     python benchmarks/run.py --data DIR [NAME ...]   measure (all claims if no name is given)
     python benchmarks/run.py --render                only write the page from the stored results
@@ -25,6 +25,7 @@ CLAIMS = ROOT / "benchmarks" / "claims.yaml"
 RESULTS = ROOT / "benchmarks" / "results"
 PAGE = ROOT / "docs" / "results.md"
 README = ROOT / "README.md"
+MEASURED = "# Measured: "
 BEGIN, END = "<!-- written by benchmarks/run.py -->\n", "<!-- until here -->"
 HEADER = """# Results
 
@@ -163,6 +164,27 @@ def _readme_row(claim: dict[str, Any], result: dict[str, Any]) -> str:
     return f"| {page} | {claim['title']} | {measured} | {naive:.4f} | {command} |"
 
 
+def render_configs() -> dict[Path, str]:
+    """The measured configs with what was measured in their heads, by file."""
+    texts = {}
+    for claim in load_claims():
+        file = RESULTS / f"{claim['name']}.json"
+        if "config" in claim and file.exists():
+            path = ROOT / claim["config"]
+            lines = [line for line in path.read_text().splitlines() if not line.startswith(MEASURED)]
+            lines.insert(2, MEASURED + _measured_line(claim, json.loads(file.read_text())))
+            texts[path] = "\n".join(lines) + "\n"
+    return texts
+
+
+def _measured_line(claim: dict[str, Any], result: dict[str, Any]) -> str:
+    metric, cost = (result["statistics"][name] for name in (claim["metric"], "train_cpu_seconds"))
+    return (
+        f"{claim['metric']} {metric['median']:.4f} [{metric['min']:.4f}, {metric['max']:.4f}], {len(result['seeds'])} "
+        f"seeds, {cost['median']:.0f} CPU-s, {result['machine']}"
+    )
+
+
 def passes(claim: dict[str, Any], result: dict[str, Any]) -> bool:
     """Whether the median meets the bar and the limits."""
     value = result["statistics"][claim["metric"]]["median"]
@@ -196,6 +218,8 @@ def main() -> None:
                 (RESULTS / f"{name}.json").write_text(json.dumps(result, indent=2) + "\n")
     PAGE.write_text(render())
     README.write_text(render_readme())
+    for path, text in render_configs().items():
+        path.write_text(text)
     print(f"written to {PAGE} and {README}")
 
 

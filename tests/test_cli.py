@@ -1,5 +1,6 @@
 """The command line, driven as a user drives it."""
 
+import contextlib
 import json
 import subprocess
 import sys
@@ -11,7 +12,7 @@ import torch
 import yaml
 from PIL import Image
 
-from cli import main
+from cli import VERBS, main
 from tests.conftest import ROOT
 
 DIGITS = ["--config", "configs/vision/classification_digits.yaml"]
@@ -342,3 +343,10 @@ def test_no_secret_lands_in_anything_that_a_run_writes(workdir: Path, monkeypatc
         content = file.read_bytes()
         for canary in canaries:
             assert canary.encode() not in content, f"{canary} in {file}"
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_every_verb_has_a_help(verb: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with contextlib.suppress(SystemExit):
+        main([verb, "--help"])
+    assert capsys.readouterr().out.startswith("usage: ")

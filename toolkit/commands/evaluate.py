@@ -10,7 +10,7 @@ from lightning.pytorch import Callback, Trainer
 from toolkit.checkpoint import find_checkpoint, load, read_checkpoint
 from toolkit.commands.parser import ToolkitParser, take_option
 from toolkit.commands.parts import Parts
-from toolkit.commands.toolkit_cli import ToolkitCLI, config_file
+from toolkit.commands.toolkit_cli import ToolkitCLI, config_file, quiet
 from toolkit.errors import UserError
 from toolkit.task import Task
 
@@ -51,6 +51,7 @@ def predict(args: Sequence[str], parts: Parts) -> Any:
 
 def _predict_inputs(inputs: Sequence[str], args: Sequence[str], writer: Callback, parts: Parts) -> Task:
     """Predict files with nothing but a checkpoint."""
+    quiet()
     parser = ToolkitParser(prog="cli.py predict --input ...", exit_on_error=False)
     parser.add_argument("--ckpt_path", type=str | None, default=None)
     parser.add_argument("--config", type=list[str] | None, default=None)

@@ -74,9 +74,6 @@ def seeds(args: Sequence[str]) -> dict[str, dict[str, float]]:
         args: ``--n N``, ``--first SEED``, ``--jobs J`` (processes at once); everything else goes to `fit`.
     """
     options, rest = _options(args)
-    if "--help" in rest or "-h" in rest:
-        print("usage: python cli.py seeds --config CONFIG [--n 3] [--first 0] [--jobs 1] [options of fit]")
-        return {}
     if not any(arg.startswith(("--config", "-c")) for arg in rest):
         raise UserError("seeds: name a config with --config configs/...yaml.")
     numbers = range(options.first, options.first + options.n)

@@ -57,7 +57,7 @@ class ToolkitCLI(LightningCLI):
         callbacks: Sequence[Callback] = (),
         run_folder: Path | None = None,
     ) -> None:
-        _quiet()
+        quiet()
         packages, args = take_option(args, "allow")
         allow(packages)
         enforce()
@@ -206,7 +206,7 @@ def _positive(name: str, number: int) -> int:
     return number
 
 
-def _quiet() -> None:
+def quiet() -> None:
     """Silence what Lightning says about things that are meant, or that nobody who reads it can change."""
     # LightningCLI calls what jsonargparse 5 will remove; the dependency is bounded for it.
     os.environ.setdefault("JSONARGPARSE_DEPRECATION_WARNINGS", "off")
@@ -230,7 +230,13 @@ def _is_news(record: logging.LogRecord) -> bool:
     return not record.getMessage().startswith(
         (
             *("GPU available", "TPU available", "HPU available", "Seed set", "\U0001f4a1 Tip"),
-            *("Loading `train_dataloader`", "Restor", "Loaded model weights", "`weights_only` was not set"),
+            *(
+                "Loading `train_dataloader`",
+                "Restor",
+                "Loaded model weights",
+                "`weights_only` was not set",
+                "`Trainer.fit` stopped: `max_epochs=",
+            ),
         )
     )
 
