@@ -18,6 +18,7 @@ verbs:
   test      evaluate on the test set        python cli.py test --ckpt_path RUN_FOLDER_OR_CHECKPOINT
   resume    go on with an interrupted run   python cli.py resume RUN_FOLDER
   predict   write predictions to a CSV      python cli.py predict --ckpt_path ... --input IMAGE_OR_FOLDER ...
+  verify-resume  is a killed and resumed run the same?  python cli.py verify-resume --config CONFIG
   seeds     one config over n seeds         python cli.py seeds --config CONFIG --n 5
   list      what there is to choose from    python cli.py list
 
@@ -33,14 +34,16 @@ USAGE = {
     "validate": f"{EVALUATED} [options of fit]\n\nNeeds no training config: the checkpoint holds it.",
     "test": f"{EVALUATED} [options of fit]\n\nNeeds no training config: the checkpoint holds it.",
     "predict": f"{EVALUATED} [--input FILE_OR_FOLDER ...] [--output CSV] [--top_k 5]\n\nWith --input, further "
-    "options are --batch_size 64, --num_workers 0, --trainer.accelerator and --trainer.precision.\nWithout, the test split is "
-    "predicted, and the options of fit apply.",
+    "options are --batch_size 64, --num_workers 0, --trainer.accelerator and --trainer.precision.\nWithout, the "
+    "test split is predicted, and the options of fit apply.",
     "seeds": "--config CONFIG [--n 3] [--first 0] [--jobs 1] [options of fit]\n\nFits the config once a seed.",
+    "verify-resume": "--config CONFIG [--steps 40] [--kill_after K] [options of fit]\n\nRuns the config whole, and "
+    "killed and resumed, and compares samples, losses and weights of every step. Exit code 1 if they differ.",
     "list": "\n\nFamilies, tasks, DataModules, networks, callbacks and configs.",
 }
 """Of the verbs but fit, whose options the parser knows."""
 TRAINER_VERBS = ("fit", "resume", "validate", "test", "predict")
-VERBS = (*TRAINER_VERBS, "seeds", "list")
+VERBS = (*TRAINER_VERBS, "seeds", "verify-resume", "list")
 
 
 def main(args: Sequence[str] | None = None) -> Any:
@@ -88,6 +91,12 @@ def _run(words: list[str]) -> Any:
         from toolkit.commands.seeds import seeds
 
         return seeds(rest)
+    if verb == "verify-resume":
+        from toolkit.commands.verify_resume import verify_resume
+
+        if not verify_resume(rest):
+            raise SystemExit(1)
+        return True
     return _run_trainer(verb, rest)
 
 

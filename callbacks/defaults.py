@@ -60,9 +60,10 @@ def fit_callbacks(run: Run) -> list[Callback]:
     """Best and last checkpoint, learning rate, throughput, progress, pictures, and the run's record."""
     monitor = run.task.monitor if run.validates else None
     folder = run.folder / "checkpoints"
-    last = LastCheckpoint(folder)
+    options = run.checkpoint
+    last = LastCheckpoint(folder, options.keep_last, options.every_n_steps, options.every_n_minutes)
     saving: list[Callback] = [last, Preemption(last), DivergenceGuard(last)]  # before all that begins a step
-    best = BestCheckpoint(folder, monitor, run.task.mode)
+    best = BestCheckpoint(folder, monitor, run.task.mode, options.keep_best)
     return [
         *(saving if run.saves else []),
         StepSeed(int(run.config["seed_everything"])),

@@ -46,6 +46,23 @@ class WandbOptions:
 
 
 @dataclass(frozen=True)
+class CheckpointOptions:
+    """Which checkpoints are kept, and when the last one is written besides the start of an epoch and the end.
+
+    Args:
+        keep_best: How many of the best.
+        keep_last: How many of the last.
+        every_n_steps: Also write the last one every so many optimizer steps.
+        every_n_minutes: Also write the last one when so many minutes have passed.
+    """
+
+    keep_best: int = 1
+    keep_last: int = 2
+    every_n_steps: int | None = None
+    every_n_minutes: float = 10.0
+
+
+@dataclass(frozen=True)
 class Run:
     """One run about to start."""
 
@@ -54,6 +71,7 @@ class Run:
     config: dict[str, Any]
     command: list[str]
     wandb: WandbOptions
+    checkpoint: CheckpointOptions
     task: Task
     validates: bool
     """Whether there will be validation, and with it a best checkpoint."""

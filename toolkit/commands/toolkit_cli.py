@@ -23,7 +23,7 @@ from toolkit.allow_list import allow, enforce
 from toolkit.checkpoint_io import DurableCheckpointIO
 from toolkit.commands.messages import accepted_arguments, user_error_behind
 from toolkit.commands.parser import ToolkitParser, expand_arguments, explicit_keys, take_option
-from toolkit.commands.parts import Parts, Run, WandbOptions
+from toolkit.commands.parts import CheckpointOptions, Parts, Run, WandbOptions
 from toolkit.errors import UserError
 from toolkit.nn.pretrained import without_pretrained
 from toolkit.task import Task
@@ -36,6 +36,13 @@ HELP = {
     "test": "Evaluate a checkpoint on the test split.",
     "predict": "Predict files, folders or the test split with a checkpoint.",
 }
+
+
+NOISE = (
+    *("GPU available", "TPU available", "HPU available", "Seed set", "\U0001f4a1 Tip", "Loading `train_dataloader`"),
+    *("Restor", "Loaded model weights", "`weights_only` was not set", "`Trainer.fit` stopped: `max_epochs="),
+)
+"""How Lightning's messages begin that repeat what is asked for or printed elsewhere."""
 
 
 class ToolkitCLI(LightningCLI):
@@ -95,6 +102,7 @@ class ToolkitCLI(LightningCLI):
             "--threads", type=int | None, default=None, help="Threads of torch on the CPU; few for small networks."
         )
         parser.add_argument("--wandb", type=WandbOptions, default=WandbOptions())
+        parser.add_argument("--checkpoint", type=CheckpointOptions, default=CheckpointOptions())
         explicit = explicit_keys(self.args)
         for fact in self.parts.facts:
             for owner in ("model", "model.net"):
@@ -164,6 +172,7 @@ class ToolkitCLI(LightningCLI):
             self.stated_config(),
             [sys.executable, "cli.py", self.verb, *self.args],
             self.config_init.wandb,
+            self.config_init.checkpoint,
             self.model,
             validates=config["limit_val_batches"] != 0,
             saves=config["enable_checkpointing"] is not False,
@@ -227,18 +236,7 @@ def is_rank_zero() -> bool:
 
 
 def _is_news(record: logging.LogRecord) -> bool:
-    return not record.getMessage().startswith(
-        (
-            *("GPU available", "TPU available", "HPU available", "Seed set", "\U0001f4a1 Tip"),
-            *(
-                "Loading `train_dataloader`",
-                "Restor",
-                "Loaded model weights",
-                "`weights_only` was not set",
-                "`Trainer.fit` stopped: `max_epochs=",
-            ),
-        )
-    )
+    return not record.getMessage().startswith(NOISE)
 
 
 def _add_missing(config: dict[str, Any], defaults: Sequence[Callback]) -> None:
