@@ -50,6 +50,10 @@ class BestCheckpoint(Checkpoint):
         """Its score."""
         return torch.tensor(self.scores[0]) if self.scores else None
 
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Learn rank 0's folder."""
+        self.folder = trainer.strategy.broadcast(self.folder)
+
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Compare, and write."""
         if trainer.sanity_checking or trainer.state.fn != "fit" or self.monitor is None:

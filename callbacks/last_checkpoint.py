@@ -42,7 +42,8 @@ class LastCheckpoint(Callback):
         self._steps_logged: int | None = None
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Remove what a crash left half written."""
+        """Learn rank 0's folder; remove what a crash left half written."""
+        self.folder = trainer.strategy.broadcast(self.folder)
         if stage == "fit" and trainer.is_global_zero:
             remove_stale(self.folder)
 

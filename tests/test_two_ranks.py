@@ -20,6 +20,7 @@ SAME = [
     "--trainer.log_every_n_steps=5",
     "--wandb.enabled=false",
     "--data.eval_batch_size=50",
+    "--test_after_fit=true",
 ]
 
 
@@ -54,5 +55,6 @@ def test_two_ranks_equal_one(task_class: type[Task], tmp_path: Path) -> None:
         torch.testing.assert_close(weight, b["state_dict"][name], rtol=0, atol=1e-12, msg=name)
     rows_one, rows_two = metrics(one), metrics(two)
     assert len(rows_one) == len(rows_two) > 4
+    assert any("test/loss" in row for row in rows_one)
     for x, y in zip(rows_one, rows_two, strict=True):
         assert x == pytest.approx(y, rel=1e-5, abs=1e-9)  # torchmetrics sums calibration errors in fp32

@@ -10,7 +10,7 @@ from lightning.pytorch import Callback, Trainer
 from toolkit.checkpoint import find_checkpoint, load, read_checkpoint
 from toolkit.commands.parser import ToolkitParser, take_option
 from toolkit.commands.parts import Parts
-from toolkit.commands.toolkit_cli import ToolkitCLI, config_file, quiet
+from toolkit.commands.toolkit_cli import ToolkitCLI, config_file, is_rank_zero, quiet
 from toolkit.errors import UserError
 from toolkit.task import Task
 
@@ -118,7 +118,8 @@ def _take_checkpoint(args: Sequence[str], parts: Parts) -> tuple[Path, list[str]
 def _evaluation_folder(checkpoint: Path, verb: str, parts: Parts) -> Path:
     """A new folder for what an evaluation writes: in the run folder if the checkpoint lies in one."""
     in_run = checkpoint.parent.name == "checkpoints"
-    return parts.new_run_folder(str(checkpoint.parent.parent if in_run else Path("runs") / checkpoint.stem), verb)
+    root = checkpoint.parent.parent if in_run else Path("runs") / checkpoint.stem
+    return parts.new_run_folder(str(root), verb) if is_rank_zero() else root
 
 
 def _integer(name: str, values: Sequence[str], default: int) -> int:

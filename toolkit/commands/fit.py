@@ -74,6 +74,7 @@ def _fit(cli: ToolkitCLI, start: Path | None) -> ToolkitCLI:
     try:
         cli.trainer.fit(cli.model, datamodule=cli.datamodule, ckpt_path=start, weights_only=True)
         if cli.run_folder is not None:
+            cli.run_folder = cli.trainer.strategy.broadcast(cli.run_folder)  # only rank 0 made one
             cli.summary.add_best(cli.trainer, cli.datamodule.baseline("val"))
             if cli.config.test_after_fit:
                 _test_after_fit(cli)
@@ -88,9 +89,8 @@ def _fit(cli: ToolkitCLI, start: Path | None) -> ToolkitCLI:
 
 def _test_after_fit(cli: ToolkitCLI) -> None:
     path = find_checkpoint(cli.run_folder) if cli.run_folder and has_checkpoint(cli.run_folder) else None
-    metrics = cli.trainer.test(cli.model, datamodule=cli.datamodule, ckpt_path=path, weights_only=True, verbose=False)[
-        0
-    ]
+    run = cli.trainer.test
+    (metrics,) = run(cli.model, datamodule=cli.datamodule, ckpt_path=path, weights_only=True, verbose=False)
     cli.summary.add_test(dict(metrics), cli.datamodule.baseline("test"))
 
 
