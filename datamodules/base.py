@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 from lightning.pytorch import LightningDataModule
-from lightning.pytorch.utilities import rank_zero_info
+from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
 from torch.utils.data import DataLoader, Dataset
 
 from datamodules.loader import TrainLoader
@@ -67,6 +67,21 @@ class BaseDataModule(LightningDataModule, ABC):
     def unreadable(self, indices: Sequence[int]) -> dict[int, str]:
         """Why samples of the prediction set could not be read, by sample number."""
         return {}
+
+    # What a resumed run must share with the one before ----------------------------------------------------------------
+
+    def state_dict(self) -> dict[str, Any]:
+        """What decides which samples make up which batch."""
+        return {"seed": self.seed, "batch_size": self.batch_size, "training samples": len(self.dataset("train"))}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Warn if a resumed run will see other batches."""
+        now = self.state_dict()
+        if self.trainer is not None and self.trainer.state.fn == "fit" and now != state_dict:
+            changes = [
+                f"{name} {state_dict.get(name)} -> {now[name]}" for name in now if now[name] != state_dict.get(name)
+            ]
+            rank_zero_warn(f"data: the run goes on, but not exactly as it would have: {', '.join(changes)}.")
 
     # Loaders ----------------------------------------------------------------------------------------------------------
 

@@ -350,3 +350,29 @@ def test_every_verb_has_a_help(verb: str, capsys: pytest.CaptureFixture[str]) ->
     with contextlib.suppress(SystemExit):
         main([verb, "--help"])
     assert capsys.readouterr().out.startswith("usage: ")
+
+
+def test_a_resume_with_other_batches_is_told(workdir: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    made = main(["fit", *DIGITS, *QUICK, "--test_after_fit=false"])
+    capsys.readouterr()
+    words = ["resume", str(made.run_folder), "--trainer.max_epochs=2", "--data.batch_size=32"]
+    with pytest.warns(UserWarning, match=r"not exactly as it would have: batch_size 64 -> 32\.$"):
+        main(words)
+    told = capsys.readouterr().out
+    assert "changed     data.init_args.batch_size: 64 -> 32" in told
+    assert "changed     trainer.max_epochs: 1 -> 2" in told
+
+
+def test_the_newest_run_of_a_config_is_resumed(workdir: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    made = main(["fit", *DIGITS, *QUICK, "--test_after_fit=false"])
+    again = main(["fit", *DIGITS, *QUICK, "--test_after_fit=false", "--ckpt_path=last", "--trainer.max_epochs=2"])
+    assert again.run_folder == made.run_folder.absolute() or again.run_folder == made.run_folder
+    assert again.trainer.current_epoch == 2
+    with pytest.raises(SystemExit):
+        main(["fit", "--config", "configs/vision/classification_mnist.yaml", "--ckpt_path=last"])
+    assert "there is no run of 'classification_mnist'" in capsys.readouterr().err
+
+
+def test_resume_needs_a_run_folder(workdir: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert "name the run folder" in refused(["resume"], capsys)
+    assert "'nowhere' is no run folder" in refused(["resume", "nowhere"], capsys)
