@@ -241,3 +241,28 @@ def test_every_cell_killed_anywhere(cell: Cell, number: int, whole: Any, tmp_pat
     hook, last = draw.choice([("on_train_batch_start", 79), ("on_train_batch_end", 79), ("on_validation_batch_end", 20),
                               ("on_save_checkpoint", 4), ("on_train_epoch_end", 4)])  # fmt: skip
     check(cell, [f"{hook}:{draw.randint(1, last)}"], whole, tmp_path)
+
+
+@pytest.mark.slow
+def test_another_number_of_ranks_repeats_and_drops_no_sample(tmp_path: Path) -> None:
+    """Two ranks, one, two again; in fp64 and without BatchNorm, dropout and mixup, whose noise is a rank's own."""
+    plain = ["--model.net=MLP", "--model.net.dropout=0", "--model.mix=null", "--trainer.precision=64-true"]
+    two = [*plain, *Cell(ranks=2).options()]
+    whole = fit(tmp_path / "whole", [*plain, *Cell().options()])
+    folder = tmp_path / "run"
+    killed = fit(folder, two, "on_train_batch_end:33")
+    one = ["--trainer.devices=1", "--trainer.strategy=auto"]
+    assert run(["resume", str(killed), *one], folder, "on_train_batch_end:25") == -signal.SIGKILL
+    run(["resume", str(killed), *Cell(ranks=2).options()], folder)
+    a, b = (torch.load(run_folder / "checkpoints" / "last.ckpt", weights_only=True) for run_folder in (whole, killed))
+    for name, weight in a["current_model_state"].items():
+        torch.testing.assert_close(weight, b["current_model_state"][name], rtol=0, atol=1e-12, msg=name)
+    seen: dict[tuple[str, str], set[str]] = {}
+    for file in folder.glob("ledger*"):
+        for epoch, batch, _, *samples in map(str.split, file.read_text().splitlines()):
+            seen.setdefault((epoch, batch), set()).update(samples)
+    assert len(seen) == 4 * 20
+    assert all(len(samples) == 60 for samples in seen.values())
+    for epoch in "0123":
+        of_epoch = [samples for (e, _), samples in seen.items() if e == epoch]
+        assert len(set().union(*of_epoch)) == 20 * 60

@@ -291,6 +291,8 @@ class Task(LightningModule, ABC):
                 f"{type(self).__name__}; {len(wrong)} weights differ, such as {'; '.join(sorted(wrong)[:3])}. "
                 "Give the checkpoint of a run with the same task and network."
             )
+        if self._trainer is not None:  # Lightning converts after loading, and 64 bits would pass through 32
+            self.trainer.precision_plugin.convert_module(self)
         if "train_means" in checkpoint and self._trainer is not None and self.trainer.state.fn == "fit":
             self._restore_means(checkpoint["train_means"])
 

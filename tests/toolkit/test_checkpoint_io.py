@@ -1,5 +1,7 @@
 import os
 import random
+import signal
+import time
 from pathlib import Path
 from typing import Any
 
@@ -7,7 +9,15 @@ import pytest
 import torch
 
 from toolkit import checkpoint_io
-from toolkit.checkpoint_io import DurableCheckpointIO, has_changed, newest_valid, remove_stale, write
+from toolkit.checkpoint_io import (
+    DurableCheckpointIO,
+    checkpoint_path,
+    has_changed,
+    make_room,
+    newest_valid,
+    remove_stale,
+    write,
+)
 from toolkit.errors import UserError
 
 CONTENT = {"state_dict": {"w": torch.arange(1000.0)}, "epoch": 3}
@@ -87,3 +97,27 @@ def test_left_overs_of_a_crash_are_removed(tmp_path: Path) -> None:
         (tmp_path / name).touch()
     remove_stale(tmp_path)
     assert sorted(file.name for file in tmp_path.iterdir()) == [".other", "a.ckpt"]
+
+
+def test_killed_while_saving_there_is_always_a_whole_one(tmp_path: Path) -> None:
+    """Fifty processes are killed while they write one checkpoint after the other."""
+    draw = random.Random(0)
+    weights = torch.randn(300_000)
+    newest = -1
+    for _ in range(50):
+        child = os.fork()
+        if child == 0:
+            for step in range(newest + 1, newest + 10_000):
+                make_room(tmp_path, "last", 1, keep=2)
+                write({"step": step, "w": weights}, checkpoint_path(tmp_path, "last", 1))
+            os._exit(0)
+        time.sleep(draw.uniform(0.0, 0.03))
+        os.kill(child, signal.SIGKILL)
+        os.waitpid(child, 0)
+        if (found := newest_valid(tmp_path)) is not None:  # any damaged one would be an error by its warning
+            step = torch.load(found, weights_only=True)["step"]
+            assert step >= newest
+            newest = step
+        remove_stale(tmp_path)
+        assert {file.name for file in tmp_path.iterdir()} <= {"last.ckpt", "last-2.ckpt"}
+    assert newest > 50
