@@ -6,6 +6,7 @@ import random
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -17,6 +18,7 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 
 from callbacks.preemption import EXIT_CODE
 from tests.conftest import ROOT
+from toolkit.checkpoint_io import has_changed
 
 CONFIG: dict[str, Any] = {
     "model": {
@@ -62,9 +64,10 @@ class Ledger(Callback):
 
     def _count(self, *args: Any) -> None:
         self.left -= 1
-        if self.left == 0:
+        only = os.environ.get("KILL_RANK")
+        if self.left == 0 and only in (None, os.environ.get("LOCAL_RANK", "0")):
             number = signal.Signals[os.environ.get("KILL_WITH", "SIGKILL")]
-            if number == signal.SIGKILL:
+            if number == signal.SIGKILL and only is None:
                 os.killpg(0, number)  # all ranks
             else:
                 os.kill(os.getpid(), number)
@@ -266,3 +269,28 @@ def test_another_number_of_ranks_repeats_and_drops_no_sample(tmp_path: Path) -> 
     for epoch in "0123":
         of_epoch = [samples for (e, _), samples in seen.items() if e == epoch]
         assert len(set().union(*of_epoch)) == 20 * 60
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("rank", ["0", "1"])
+@pytest.mark.parametrize("kill_with", ["SIGKILL", "SIGTERM"])
+def test_one_rank_is_killed_or_told(rank: str, kill_with: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nobody waits for the dead, nothing is left running, and the signal to one rank stops all with a checkpoint."""
+    monkeypatch.setenv("KILL_RANK", rank)
+    (tmp_path / "config.yaml").write_text(yaml.safe_dump(CONFIG))
+    words = ["fit", "--config", str(tmp_path / "config.yaml"), f"--runs={tmp_path / 'runs'}", *Cell(ranks=2).options()]
+    started = time.monotonic()
+    code = run(words, tmp_path, f"on_train_batch_end:31 {kill_with}")
+    assert time.monotonic() - started < 60
+    assert code == EXIT_CODE if kill_with == "SIGTERM" else code not in (0, EXIT_CODE)
+    time.sleep(5)
+    assert not [pid for pid in Path("/proc").glob("[0-9]*") if str(tmp_path) in _command(pid)]
+    (folder,) = (tmp_path / "runs").glob("*/*/")
+    assert not has_changed(folder / "checkpoints" / "last.ckpt")
+
+
+def _command(process: Path) -> str:
+    try:
+        return (process / "cmdline").read_text()
+    except OSError:
+        return ""
