@@ -2,8 +2,8 @@
 
     python benchmarks/resume.py [--json FILE]
 
-Runs the slow part of tests/test_resume.py: 24 random places over {1, 2} ranks x {0, 2} workers x accumulation {1, 4}, and
-the signals, lost ranks and other numbers of ranks beside them.
+Runs all of tests/test_resume.py: 24 random places over {1, 2} ranks x {0, 2} workers x accumulation {1, 4}, and the
+signals, lost ranks and other numbers of ranks beside them.
 """
 
 import argparse

@@ -90,4 +90,5 @@ class LastCheckpoint(Callback):
 
     def on_load_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
         """Note that step."""
-        self._steps_logged = checkpoint.get("steps_logged")
+        if trainer.state.fn == "fit":
+            self._steps_logged = checkpoint.get("steps_logged")

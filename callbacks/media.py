@@ -13,6 +13,8 @@ from lightning.pytorch.loggers import TensorBoardLogger, WandbLogger
 from lightning.pytorch.utilities import rank_zero_warn
 from torch import Tensor
 
+from callbacks.wandb_logger import QuietWandbLogger
+
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
@@ -129,7 +131,9 @@ def log_media(trainer: Trainer, key: str, media: Media) -> None:
     path = folder / "media" / key / f"{step:08d}{media.ending}"
     _despite_the_disk(path, lambda: _write(path, media))
     for logger in trainer.loggers:
-        if isinstance(logger, WandbLogger):
+        if isinstance(logger, QuietWandbLogger):
+            _despite_the_disk(path, lambda to=logger: to.log_media({key: media.for_wandb()}, step))  # type: ignore[misc]
+        elif isinstance(logger, WandbLogger):
             _despite_the_disk(path, lambda to=logger: to.log_metrics({key: media.for_wandb()}, step))  # type: ignore[misc]
         elif isinstance(logger, TensorBoardLogger):
             _despite_the_disk(path, lambda to=logger: media.to_tensorboard(to.experiment, key, step))  # type: ignore[misc]

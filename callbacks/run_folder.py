@@ -15,6 +15,7 @@ import yaml
 from lightning.pytorch import Callback, LightningModule, Trainer
 
 from callbacks.csv_logger import MetricsCSV
+from callbacks.wandb_logger import QuietWandbLogger
 from toolkit.secrets import mask, mask_text, mask_words
 
 PACKAGES = ("fulgurite", "lightning", "torch", "torchvision", "torchmetrics", "wandb", "gymnasium", "jsonargparse")
@@ -90,9 +91,9 @@ class RunFolder(Callback):
     def on_load_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
         """Let the metrics of a resumed run go on where the checkpoint was written."""
         run = checkpoint.get("run", {})
-        if run.get("folder") == self.folder.name:
+        if trainer.state.fn == "fit" and run.get("folder") == self.folder.name:
             for logger in trainer.loggers:
-                if isinstance(logger, MetricsCSV):
+                if isinstance(logger, (MetricsCSV, QuietWandbLogger)):
                     logger.resume(run["rows"])
 
     def _record(self) -> dict[str, str]:

@@ -1,7 +1,9 @@
 """Weights & Biases that is never in the way: online with a login, offline without, a warning when it cannot start."""
 
+import contextlib
 import netrc
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlparse
@@ -25,11 +27,13 @@ class QuietWandbLogger(WandbLogger):
     with the command that uploads the run printed at the end. A server that does not answer within ten seconds turns the
     run offline; W&B failing altogether costs a warning.
 
+    A resumed run continues the same W&B run, whose id is the run folder's name; rows that were handed over before the
+    interruption are not handed over again.
+
     Args:
         folder: The run folder; W&B's files go to its subfolder ``wandb``.
         project: The W&B project.
         name: The run's displayed name.
-        run_id: W&B's id of the run; a resumed run gives the same one and continues there.
         entity: Team or user; W&B's default if None.
         tags: Tags of the run.
     """
@@ -39,7 +43,6 @@ class QuietWandbLogger(WandbLogger):
         folder: str | Path,
         project: str = "fulgurite",
         name: str | None = None,
-        run_id: str | None = None,
         entity: str | None = None,
         tags: list[str] | None = None,
     ) -> None:
@@ -49,11 +52,14 @@ class QuietWandbLogger(WandbLogger):
             name=name,
             save_dir=str(Path(folder).absolute()),
             project=project,
-            id=run_id,
+            id=Path(folder).name,
             entity=entity,
             tags=tags,
             resume="allow",
         )
+        self._marker = Path(folder).absolute() / "wandb" / "rows.txt"
+        self._row = 0
+        self._handed_over = int(self._marker.read_text()) if self._marker.exists() else 0
         del self._wandb_init["anonymous"]  # W&B warns about it whatever its value
 
     @property
@@ -96,6 +102,30 @@ class QuietWandbLogger(WandbLogger):
         except Exception as error:
             rank_zero_warn(f"wandb: cannot be shut down ({error}).")
 
+    def resume(self, rows: int) -> None:
+        """Go on after so many rows.
+
+        Args:
+            rows: How many were logged when the checkpoint was written.
+        """
+        self._row = rows
+
+    @rank_zero_only
+    def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
+        """Hand a row over, unless that was done before an interruption."""
+        self._row += 1
+        if self._row > self._handed_over:
+            super().log_metrics(metrics, step)
+            self._handed_over = self._row
+            with contextlib.suppress(OSError):  # a full disk costs a repeated row after a resume
+                self._marker.parent.mkdir(parents=True, exist_ok=True)
+                self._marker.write_text(str(self._row))
+
+    @rank_zero_only
+    def log_media(self, media: Mapping[str, Any], step: int) -> None:
+        """Hand pictures and tables over, which are no rows."""
+        super().log_metrics(media, step)
+
     def sync_hint(self) -> str | None:
         """One line that says where the run is, or how to upload it; None if W&B is off."""
         run = self._experiment
@@ -103,6 +133,8 @@ class QuietWandbLogger(WandbLogger):
             return None
         if run.offline:
             folder = Path(run.dir).parent
+            if len(list(folder.parent.glob("offline-run-*"))) > 1:  # interrupted and resumed
+                folder = folder.parent / "offline-run-*"
             return f"wandb sync {folder.relative_to(Path.cwd()) if folder.is_relative_to(Path.cwd()) else folder}"
         return run.url
 

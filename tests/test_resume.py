@@ -46,6 +46,7 @@ CONFIG: dict[str, Any] = {
         ],
     },
     "wandb": {"enabled": False},
+    "test_after_fit": True,
 }
 
 
@@ -131,6 +132,8 @@ def same(one: Path, other: Path) -> None:
             ]
         rows.append([row for row in content if len(row) > 1])
     assert rows[0] == rows[1]
+    assert "test/acc" in rows[0][-1]
+    assert any("val/acc" in row for row in rows[0][-10:])
     assert not list((other / "checkpoints").glob(".*"))
 
 

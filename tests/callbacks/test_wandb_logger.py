@@ -71,7 +71,31 @@ def test_failure_costs_a_warning_and_not_the_run(
 
 
 def test_resume_is_allowed_whatever_the_caller_says(tmp_path: Path) -> None:
-    logger = QuietWandbLogger(tmp_path, run_id="abc")
+    logger = QuietWandbLogger(tmp_path / "abc")
     assert logger._wandb_init["resume"] == "allow"
     assert logger._wandb_init["id"] == "abc"
     assert json.dumps(logger._wandb_init)
+
+
+def test_a_resumed_run_keeps_its_id_and_hands_no_row_over_twice(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Killed after five rows, resumed from a checkpoint of the third."""
+    handed: list[tuple[int, str]] = []
+    monkeypatch.setattr(
+        "lightning.pytorch.loggers.WandbLogger.log_metrics",
+        lambda self, metrics, step: handed.append((step, self._wandb_init["id"])),
+    )
+    folder = tmp_path / "20261123-120000-ab12"
+    killed = QuietWandbLogger(folder)
+    for step in range(5):
+        killed.log_metrics({"loss": 1.0}, step)
+    resumed = QuietWandbLogger(folder)
+    resumed.resume(3)
+    for step in range(3, 8):
+        resumed.log_metrics({"loss": 1.0}, step)
+    assert handed == [(step, folder.name) for step in range(8)]
+    resumed.log_media({"picture": 1}, 8)
+    assert len(handed) == 9
+    resumed.log_metrics({"loss": 1.0}, 8)
+    assert len(handed) == 10
