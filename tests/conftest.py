@@ -23,7 +23,8 @@ def _seed() -> None:
 
 @pytest.fixture
 def workdir(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """An empty working directory in which `configs/` is that of the project."""
+    """A working directory in which nothing but `configs/` and `examples/` of the project lies."""
     monkeypatch.chdir(tmp_path)
-    (tmp_path / "configs").symlink_to(ROOT / "configs")
+    for name in ("configs", "examples"):
+        (tmp_path / name).symlink_to(ROOT / name)
     return tmp_path

@@ -66,7 +66,6 @@ def small_data(folder: Path) -> None:
 @pytest.mark.parametrize("page", [page for page in PAGES if (ROOT / page).exists() and commands(page)])
 def test_commands_run(page: str, workdir: Path, capsys: pytest.CaptureFixture[str]) -> None:
     small_data(workdir / "path" / "to")
-    (workdir / "examples").symlink_to(ROOT / "examples")
     for command in commands(page):
         if not command.startswith("python cli.py"):
             assert command.startswith(tuple(ELSEWHERE)), f"{page}: nobody runs {command!r}"

@@ -21,9 +21,7 @@ def test_image_classification_learns_digits(workdir: Path) -> None:
 
 
 def test_the_example_task_learns_parity(workdir: Path) -> None:
-    from tests.conftest import ROOT
 
-    (workdir / "examples").symlink_to(ROOT / "examples")
     made = main(
         [
             "fit",
