@@ -21,7 +21,6 @@ def test_image_classification_learns_digits(workdir: Path) -> None:
 
 
 def test_the_example_task_learns_parity(workdir: Path) -> None:
-
     made = main(
         [
             "fit",
