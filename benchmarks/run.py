@@ -160,7 +160,8 @@ def _readme_row(claim: dict[str, Any], result: dict[str, Any]) -> str:
     measured = f"{claim['metric']} {statistics[claim['metric']]['median']:.4f}"
     naive = statistics[f"baseline/{claim['metric']}"]["median"]
     page = f"[{claim['family']}](docs/methods/{claim['family'].replace(' ', '_')}.md)"
-    command = f"`python cli.py fit --config {claim['config']}`"
+    words = ["python cli.py fit --config", claim["config"], *claim.get("args", [])]
+    command = f"`{' '.join(words).replace('{data}', 'DIR')}`"
     return f"| {page} | {claim['title']} | {measured} | {naive:.4f} | {command} |"
 
 
