@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 
 from lightning.pytorch import Callback
-from lightning.pytorch.callbacks import LearningRateMonitor
 from lightning.pytorch.loggers import Logger
 
 from callbacks.best_checkpoint import BestCheckpoint
@@ -11,6 +10,7 @@ from callbacks.csv_logger import MetricsCSV
 from callbacks.divergence_guard import DivergenceGuard
 from callbacks.image_media import ConfusionMatrix, InputImages, WorstErrors
 from callbacks.last_checkpoint import LastCheckpoint
+from callbacks.learning_rate import StepLearningRate
 from callbacks.prediction_writer import PredictionWriter
 from callbacks.preemption import Preemption
 from callbacks.progress import make_progress_bar
@@ -68,7 +68,7 @@ def fit_callbacks(run: Run) -> list[Callback]:
         *(saving if run.saves else []),
         StepSeed(int(run.config["seed_everything"])),
         RunFolder(run.folder, run.config, run.command),
-        LearningRateMonitor(logging_interval="step"),
+        StepLearningRate(),
         Throughput(),
         make_progress_bar(),
         *_media(run.task),

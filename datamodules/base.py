@@ -89,8 +89,9 @@ class BaseDataModule(LightningDataModule, ABC):
         """Keyed batches of the training split; the incomplete last batch of an epoch is dropped and told."""
         rank, world_size = self._place()
         dataset = self.dataset("train")
-        sampler = TrainSampler(len(dataset), self.batch_size, self.seed, rank, world_size)
-        if dropped := len(dataset) % self.batch_size:
+        accumulate = self.trainer.accumulate_grad_batches if self.trainer else 1
+        sampler = TrainSampler(len(dataset), self.batch_size, self.seed, rank, world_size, accumulate)
+        if dropped := len(dataset) - len(sampler) * self.batch_size:
             rank_zero_info(f"data: each epoch drops its incomplete last batch ({dropped} of {len(dataset)} samples)")
         return TrainLoader(dataset, sampler, self._batches_done, **self._loader_options())
 

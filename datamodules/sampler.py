@@ -23,8 +23,9 @@ class BatchIndex(NamedTuple):
 class TrainSampler(Sampler[BatchIndex]):
     """One permutation of the whole set an epoch, cut into global batches; each rank takes its slice of each.
 
-    The incomplete last global batch is dropped: the next epoch's permutation drops other samples. Order does not depend
-    on the number of ranks or workers, and every rank has the same number of batches.
+    The incomplete last global batch is dropped, and with gradient accumulation the incomplete last group of batches:
+    the next epoch's permutation drops other samples. Order does not depend on the number of ranks or workers, nor on
+    into how many batches an optimizer step is cut, and every rank has the same number of batches.
 
     Args:
         length: Number of samples.
@@ -32,26 +33,30 @@ class TrainSampler(Sampler[BatchIndex]):
         seed: Seed of the run.
         rank: This process.
         world_size: Number of processes.
+        accumulate: Batches in an optimizer step.
 
     Raises:
-        UserError: The batch is larger than the set, or does not divide by the ranks.
+        UserError: What an optimizer step needs is larger than the set, or a batch does not divide by the ranks.
 
     >>> sorted(torch.cat([batch.index for batch in TrainSampler(length=4, batch_size=2, seed=0)]).tolist())
     [0, 1, 2, 3]
     """
 
-    def __init__(self, length: int, batch_size: int, seed: int, rank: int = 0, world_size: int = 1) -> None:
+    def __init__(
+        self, length: int, batch_size: int, seed: int, rank: int = 0, world_size: int = 1, accumulate: int = 1
+    ) -> None:
         if batch_size < 1 or batch_size % world_size:
             raise UserError(
                 f"data.init_args.batch_size: the global batch of {batch_size} does not divide by {world_size} devices; "
                 f"write a multiple of {world_size}."
             )
-        if batch_size > length:
+        if batch_size * accumulate > length:
+            times = f" times accumulate_grad_batches {accumulate}" if accumulate > 1 else ""
             raise UserError(
-                f"data.init_args.batch_size: the global batch of {batch_size} is larger than the training split of "
-                f"{length} samples; write at most {length}."
+                f"data.init_args.batch_size: the global batch of {batch_size}{times} is larger than the training split "
+                f"of {length} samples; write at most {length // accumulate}."
             )
-        self.length, self.batch_size, self.seed = length, batch_size, seed
+        self.length, self.batch_size, self.seed, self.accumulate = length, batch_size, seed, accumulate
         self.rank, self.world_size = rank, world_size
         self.epoch = 0
         self.first = 0
@@ -62,7 +67,7 @@ class TrainSampler(Sampler[BatchIndex]):
         self.epoch = epoch
 
     def __len__(self) -> int:
-        return self.length // self.batch_size
+        return self.length // (self.batch_size * self.accumulate) * self.accumulate
 
     def __iter__(self) -> Iterator[BatchIndex]:
         # A hash: torch's CPU generator reads the low 32 bits of a seed only, so they must depend on both; and a sum of

@@ -58,7 +58,7 @@ class Parity(Task):
         self.record(stage, len(even), loss=loss)
         if stage != "train":
             self.metrics(stage).update(logits.sigmoid(), even.int())
-        return StepOutput(loss)
+        return StepOutput(loss, weight=len(even))
 
     def predict_step(self, batch: ImageBatch, batch_idx: int) -> ParityPrediction:
         """Probability of an even number."""

@@ -14,9 +14,11 @@ from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable, Reduce
 from lightning.pytorch.core.mixins.hparams_mixin import _given_hyperparameters
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
+from torch.optim import Optimizer
 from torchmetrics import MetricCollection
 
 from toolkit.errors import UserError
+from toolkit.global_mean import GlobalMean, parameters_of
 from toolkit.metrics.running_means import RunningMeans
 from toolkit.nn.pretrained import without_pretrained
 from toolkit.optim.horizon import HorizonScheduler
@@ -121,30 +123,17 @@ class Task(LightningModule, ABC):
         assert isinstance(means, RunningMeans)
         return means
 
-    def record(self, stage: Stage, weight: Tensor | float, **values: Tensor) -> None:
+    def record(self, stage: Stage, weight: Tensor | float | Sequence[Tensor], **values: Tensor) -> None:
         """Accumulate scalars of one batch on the device; they are logged later as means over all ranks.
 
         Args:
             stage: Which stage's means.
-            weight: How many samples (or tokens) the values stand for.
+            weight: How many samples (or tokens) the values stand for: one number for all, or one each.
             **values: The batch's mean of each scalar, in the order of the constructor's ``scalars``.
         """
         means = self.means(stage)
         assert list(values) == means.names, f"record() got {list(values)}, the task declares {means.names}"
         means.update(list(values.values()), weight)
-
-    def over_ranks(self, count: Tensor) -> Tensor:
-        """The mean over the ranks of what a rank's sum of losses is to be divided by.
-
-        The gradients of ranks are averaged with equal weights. Divided by this, and not by its own count, each rank's
-        sum of losses makes that average the mean over the global batch also where counts differ: unreadable samples,
-        class weights, masked tokens.
-        """
-        if self._trainer is None or self.trainer.world_size == 1:
-            return count
-        mean = self.trainer.strategy.reduce(count.detach().clone(), reduce_op="mean")
-        assert isinstance(mean, Tensor)
-        return mean
 
     # The loop's hooks -------------------------------------------------------------------------------------------------
 
@@ -152,10 +141,27 @@ class Task(LightningModule, ABC):
         """Forget what an interrupted fit left; a resumed one has its means from the checkpoint."""
         if self.trainer.ckpt_path is None:
             self.means("train").reset()
+        self._global_mean = GlobalMean(self.trainer.accumulate_grad_batches)
 
     def training_step(self, batch: Any, batch_idx: int) -> Tensor:
         """One call is one *training step*: what ``max_steps``, schedules, checkpoints and the x axis count."""
-        return self.step(batch, "train").loss
+        output = self.step(batch, "train")
+        return self._share_of_global_mean(output.loss, output.weight)
+
+    def _share_of_global_mean(self, loss: Tensor, weight: Tensor | float) -> Tensor:
+        if self._trainer is None or (self.trainer.world_size == 1 and self.trainer.accumulate_grad_batches == 1):
+            return loss
+        mean_weight = weight
+        if isinstance(weight, Tensor):
+            weight = weight.detach().to(torch.promote_types(loss.dtype, torch.float32))
+            mean_weight = weight
+            if self.trainer.world_size > 1:
+                mean_weight = self.trainer.strategy.reduce(weight.clone(), reduce_op="mean")
+        return self._global_mean.weigh(loss, weight, mean_weight)
+
+    def on_before_optimizer_step(self, optimizer: Optimizer) -> None:
+        """Make the gradients those of the mean over all that was accumulated."""
+        self._global_mean.correct(parameters_of(optimizer))
 
     def on_train_batch_end(self, outputs: Any, batch: Any, batch_idx: int) -> None:
         """Log the window's means, on logging steps only: every logged key costs a quarter millisecond a step."""
@@ -268,8 +274,8 @@ class Task(LightningModule, ABC):
         """Write down which task this is, and the accumulated means of every rank."""
         checkpoint["task"] = f"{type(self).__module__}.{type(self).__qualname__}"
         if self._trainer is not None and self.trainer.state.fn == "fit":
-            states: Any = self.all_gather(self.means("train").state())  # ([ranks,] 2, N + 1)
-            checkpoint["train_means"] = states.reshape(-1, *states.shape[-2:]).cpu()
+            states: Any = self.all_gather(self.means("train").state())  # ([ranks,] 2, 2, N)
+            checkpoint["train_means"] = states.reshape(-1, *states.shape[-3:]).cpu()
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Refuse another task's or network's weights before anything is loaded; restore the means when training.

@@ -100,3 +100,13 @@ def test_evaluation_batches_are_of_the_asked_size() -> None:
 def test_fewer_samples_than_devices_are_refused(length: int, world_size: int) -> None:
     with pytest.raises(UserError, match=f"{length} samples cannot be evaluated on {world_size} devices"):
         EvaluationSampler(length, 8, world_size=world_size)
+
+
+def test_a_step_in_more_batches_has_the_same_samples() -> None:
+    whole = torch.stack([batch.index for batch in TrainSampler(103, 20, seed=1)])
+    parts = torch.stack([batch.index for batch in TrainSampler(103, 5, seed=1, accumulate=4)])
+    assert torch.equal(whole.flatten(), parts.flatten())
+    with pytest.raises(
+        UserError, match=r"20 times accumulate_grad_batches 6 is larger .* of 103 samples; write at most 17"
+    ):
+        TrainSampler(103, 20, seed=1, accumulate=6)

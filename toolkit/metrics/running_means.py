@@ -38,23 +38,25 @@ class RunningMeans(Metric):
     def __init__(self, names: Sequence[str]) -> None:
         super().__init__()
         self.names = list(names)
-        zeros = torch.zeros(len(self.names) + 1, dtype=_accumulator_dtype())  # the sums, then the weight
+        zeros = torch.zeros(2, len(self.names), dtype=_accumulator_dtype())  # the sums, and their weights
         self.add_state("total", zeros.clone(), dist_reduce_fx="sum")
         self.add_state("marked", zeros.clone(), dist_reduce_fx="sum")
 
-    def update(self, values: Sequence[Tensor], weight: Tensor | float) -> None:
+    def update(self, values: Sequence[Tensor], weight: Tensor | float | Sequence[Tensor]) -> None:
         """Add one batch.
 
         Args:
             values: The batch's mean of each scalar, in the order of ``names``; each a tensor of one element.
-            weight: How many samples (or tokens) the means stand for.
+            weight: How many samples (or tokens, or class weights) the means stand for: one number for all, or one each.
         """
-        one = values[0].new_ones(())
-        self.total += torch.stack([*(value.detach() for value in values), one]).to(self.total.dtype) * weight
+        weights = torch.stack([*weight]) if isinstance(weight, Sequence) else weight
+        ones = [values[0].new_ones(())] * len(values)
+        stacked = torch.stack([*(value.detach() for value in values), *ones]).to(self.total.dtype)  # (2 N,)
+        self.total += stacked.view_as(self.total) * weights
 
     def means_of(self, total: Tensor) -> dict[str, Tensor]:
-        """Turn sums into means: ``(N + 1,)``, as in the states, to one float32 scalar a name; NaN without samples."""
-        means = (total[:-1] / total[-1]).to(torch.float32)
+        """Turn sums into means: ``(2, N)``, as in the states, to one float32 scalar a name; NaN without samples."""
+        means = (total[0] / total[1]).to(torch.float32)
         return dict(zip(self.names, means.unbind(), strict=True))
 
     def compute(self) -> dict[str, Tensor]:
@@ -62,7 +64,7 @@ class RunningMeans(Metric):
         return self.means_of(self.total)
 
     def window(self) -> Tensor:
-        """This rank's sums since the last `mark`, shape ``(N + 1,)``."""
+        """This rank's sums since the last `mark`, shape ``(2, N)``."""
         return self.total - self.marked
 
     def mark(self) -> None:
@@ -70,7 +72,7 @@ class RunningMeans(Metric):
         self.marked.copy_(self.total)
 
     def state(self) -> Tensor:
-        """This rank's sums and marks, ``(2, N + 1)``."""
+        """This rank's sums and marks, ``(2, 2, N)``."""
         return torch.stack([self.total, self.marked])
 
     def restore(self, state: Tensor) -> None:

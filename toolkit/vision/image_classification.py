@@ -120,12 +120,12 @@ class ImageClassification(Task):
             label = target.argmax(dim=1)
             readable = readable & readable.roll(1)  # nor may what is mixed with the unreadable one before it
         logits = _at_least_float32(self._logits(image)) if training else self._evaluation_logits(image)
-        loss = self._loss(logits, target, label, readable, training)
+        loss, weight = self._loss(logits, target, label, readable, training)
         count = readable.sum()
         acc = ((logits.argmax(dim=1) == label) & readable).sum() / count.clamp(min=1)
-        self.record(stage, count, loss=loss, acc=acc)
+        self.record(stage, [weight, count], loss=loss, acc=acc)
         if training:
-            return StepOutput(loss)
+            return StepOutput(loss, weight=weight)
         probability = logits.softmax(dim=1).float()
         self.metrics(stage).update(probability, batch.label)
         return StepOutput(loss, ImagePrediction(probability, batch.index, readable))
@@ -146,17 +146,17 @@ class ImageClassification(Task):
             logits = torch.logaddexp(logits.log_softmax(dim=1), mirrored.log_softmax(dim=1)) - math.log(2)
         return logits
 
-    def _loss(self, logits: Tensor, target: Tensor, label: Tensor, readable: Tensor, training: bool) -> Tensor:
-        """Mean cross entropy over the readable samples; weighted by the classes' weights in training."""
+    def _loss(
+        self, logits: Tensor, target: Tensor, label: Tensor, readable: Tensor, training: bool
+    ) -> tuple[Tensor, Tensor]:
+        """Mean cross entropy over readable samples, in training with the classes' weights; and what it is a mean over."""
         weights = self.class_weights if training else None
         assert weights is None or isinstance(weights, Tensor)
         losses = F.cross_entropy(
             logits, target, weight=weights, label_smoothing=self.label_smoothing if training else 0.0, reduction="none"
         )  # (B,)
-        share = (readable.to(losses.dtype) if weights is None else readable * weights[label]).sum()
-        if training:
-            share = self.over_ranks(share)
-        return (losses * readable).sum() / share.clamp(min=torch.finfo(losses.dtype).tiny)
+        weight = (readable.to(losses.dtype) if weights is None else readable * weights[label]).sum()
+        return (losses * readable).sum() / weight.clamp(min=torch.finfo(losses.dtype).tiny), weight
 
     def predict_step(self, batch: ImageBatch, batch_idx: int) -> ImagePrediction:
         """Class probabilities of raw images."""

@@ -24,10 +24,17 @@ def test_window_begins_at_the_mark_and_leaves_the_epoch_alone() -> None:
 
 def test_a_million_small_updates_lose_nothing() -> None:
     means = RunningMeans(["loss"])
-    means.total += torch.tensor([1e8, 1e8], dtype=torch.float64)
+    means.total += 1e8
     for _ in range(10):
         means.update([torch.tensor(2.0)], weight=1)
-    assert means.total.tolist() == [1e8 + 20, 1e8 + 10]
+    assert means.total.tolist() == [[1e8 + 20], [1e8 + 10]]
+
+
+def test_each_scalar_may_have_its_own_weight() -> None:
+    means = RunningMeans(["loss", "acc"])
+    for loss, acc, tokens in ((1.0, 0.5, 3.0), (5.0, 1.0, 1.0)):
+        means.update([torch.tensor(loss), torch.tensor(acc)], [torch.tensor(tokens), torch.tensor(2)])
+    assert {name: value.item() for name, value in means.compute().items()} == {"loss": 2.0, "acc": 0.75}
 
 
 def test_update_keeps_no_graph() -> None:
