@@ -11,6 +11,7 @@ from callbacks.divergence_guard import DivergenceGuard
 from callbacks.image_media import ConfusionMatrix, InputImages, WorstErrors
 from callbacks.last_checkpoint import LastCheckpoint
 from callbacks.learning_rate import StepLearningRate
+from callbacks.out_of_memory import OutOfMemory
 from callbacks.prediction_writer import PredictionWriter
 from callbacks.preemption import Preemption
 from callbacks.progress import make_progress_bar
@@ -66,6 +67,7 @@ def fit_callbacks(run: Run) -> list[Callback]:
     best = BestCheckpoint(folder, monitor, run.task.mode, options.keep_best)
     return [
         *(saving if run.saves else []),
+        OutOfMemory(run.folder),
         StepSeed(int(run.config["seed_everything"])),
         RunFolder(run.folder, run.config, run.command),
         StepLearningRate(),

@@ -1,5 +1,6 @@
 """The abstract task: what every family's LightningModule shares, and nothing that only some of them need."""
 
+import contextlib
 import inspect
 import os
 from abc import ABC, abstractmethod
@@ -61,6 +62,8 @@ class Task(LightningModule, ABC):
     """The metric that says which checkpoint is best."""
     mode: ClassVar[Literal["min", "max"]] = "min"
     """Whether the monitored metric is better when small or large."""
+    is_mean_over_samples: ClassVar[bool] = True
+    """Whether a batch's loss is the mean of its samples' losses, so that a batch can be computed in parts."""
     input_kind: ClassVar[str | None] = None
     """What `predict --input` reads for this task ("image", ...); None: only a DataModule's own samples."""
 
@@ -92,6 +95,8 @@ class Task(LightningModule, ABC):
         self.optimizer = optimizer
         self.scheduler = scheduler
         self.scheduler_config = scheduler_config or SchedulerConfig()
+        self._part = 1.0
+        """Of its batch, in a `training_step`."""
         stages: tuple[Stage, ...] = ("train", "val", "test")
         metrics = metrics or MetricCollection({})
         self._means = nn.ModuleDict({f"{stage}_means": RunningMeans(scalars) for stage in stages})
@@ -141,16 +146,17 @@ class Task(LightningModule, ABC):
         """Forget what an interrupted fit left; a resumed one has its means from the checkpoint."""
         if self.trainer.ckpt_path is None:
             self.means("train").reset()
-        self._global_mean = GlobalMean(self.trainer.accumulate_grad_batches)
+        self.begin_global_mean()
 
     def training_step(self, batch: Any, batch_idx: int) -> Tensor:
         """One call is one *training step*: what ``max_steps``, schedules, checkpoints and the x axis count."""
         output = self.step(batch, "train")
         return self._share_of_global_mean(output.loss, output.weight)
 
-    def _share_of_global_mean(self, loss: Tensor, weight: Tensor | float) -> Tensor:
-        if self._trainer is None or (self.trainer.world_size == 1 and self.trainer.accumulate_grad_batches == 1):
+    def _share_of_global_mean(self, loss: Tensor, weight: Tensor | float | None) -> Tensor:
+        if self._trainer is None or (self._pieces() == 1 and self._part == 1.0):
             return loss
+        weight = self._part if weight is None else weight
         mean_weight = weight
         if isinstance(weight, Tensor):
             weight = weight.detach().to(torch.promote_types(loss.dtype, torch.float32))
@@ -158,6 +164,22 @@ class Task(LightningModule, ABC):
             if self.trainer.world_size > 1:
                 mean_weight = self.trainer.strategy.reduce(weight.clone(), reduce_op="mean")
         return self._global_mean.weigh(loss, weight, mean_weight)
+
+    def _pieces(self) -> int:
+        return self.trainer.world_size * self.trainer.accumulate_grad_batches
+
+    @contextlib.contextmanager
+    def part_of_batch(self, share: float) -> Iterator[None]:
+        """For a `training_step` on a part of its batch, whose gradients add up with those of the other parts."""
+        self._part = share
+        try:
+            yield
+        finally:
+            self._part = 1.0
+
+    def begin_global_mean(self) -> None:
+        """Begin an optimizer step, or begin it again."""
+        self._global_mean = GlobalMean(self.trainer.accumulate_grad_batches)
 
     def on_before_optimizer_step(self, optimizer: Optimizer) -> None:
         """Make the gradients those of the mean over all that was accumulated."""

@@ -44,9 +44,9 @@ class StepOutput(NamedTuple):
     """Scalar; what is minimised in training."""
     prediction: Any = None
     """In evaluation: what `predict` would return for the batch, for the callbacks that draw it."""
-    weight: Tensor | float = 1.0
+    weight: Tensor | float | None = None
     """What the loss is a mean over: the number of samples or tokens, or the sum of their weights. With it, ranks and
-    accumulated batches give the gradient of the mean over all of them. A number if it is the same for every batch."""
+    accumulated batches give the gradient of the mean over all of them. None: each batch counts the same."""
 
 
 class Baseline(NamedTuple):

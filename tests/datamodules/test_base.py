@@ -125,7 +125,13 @@ def fake_trainer(rank: int, world_size: int, use_distributed_sampler: bool) -> A
     connector = SimpleNamespace(use_distributed_sampler=use_distributed_sampler)
     progress = SimpleNamespace(current=SimpleNamespace(ready=0))
     fit_loop = SimpleNamespace(epoch_loop=SimpleNamespace(batch_progress=progress))
-    return SimpleNamespace(global_rank=rank, world_size=world_size, _accelerator_connector=connector, fit_loop=fit_loop)
+    return SimpleNamespace(
+        global_rank=rank,
+        world_size=world_size,
+        accumulate_grad_batches=1,
+        _accelerator_connector=connector,
+        fit_loop=fit_loop,
+    )
 
 
 def test_a_second_sampler_on_several_devices_is_refused() -> None:

@@ -77,7 +77,7 @@ class RunningMeans(Metric):
 
     def restore(self, state: Tensor) -> None:
         """Put back what `state` gave."""
-        self.total, self.marked = state.to(self.total).unbind()
+        self.total, self.marked = state.to(self.total, copy=True).unbind()
         self._update_count = 1  # torchmetrics warns of a metric that is computed without an update
 
     def next_epoch(self) -> None:

@@ -149,7 +149,7 @@ class ImageClassification(Task):
     def _loss(
         self, logits: Tensor, target: Tensor, label: Tensor, readable: Tensor, training: bool
     ) -> tuple[Tensor, Tensor]:
-        """Mean cross entropy over readable samples, in training with the classes' weights; and what it is a mean over."""
+        """Mean cross entropy over readable samples, in training with the classes' weights; and the sum of weights."""
         weights = self.class_weights if training else None
         assert weights is None or isinstance(weights, Tensor)
         losses = F.cross_entropy(
