@@ -9,6 +9,7 @@ from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import Checkpoint
 from torch import Tensor
 
+from callbacks.last_checkpoint import finish_writing
 from toolkit.checkpoint_io import checkpoint_path, make_room
 from toolkit.errors import UserError
 
@@ -69,6 +70,7 @@ class BestCheckpoint(Checkpoint):
         if not math.isfinite(score) or place > self.keep:
             return
         self.scores = [*self.scores[: place - 1], score, *self.scores[place - 1 :]][: self.keep]
+        finish_writing(trainer)
         if trainer.is_global_zero:
             make_room(self.folder, "best", place, self.keep)
         trainer.save_checkpoint(checkpoint_path(self.folder, "best", place), weights_only=False)

@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from callbacks.ema import EMA
-from callbacks.last_checkpoint import LastCheckpoint
+from callbacks.last_checkpoint import LastCheckpoint, finish_writing
 from toolkit.checkpoint_io import newest_valid, read_tensors
 from toolkit.errors import UserError
 
@@ -95,6 +95,7 @@ class DivergenceGuard(Callback):
         )
 
     def _roll_back(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        finish_writing(trainer)
         checkpoint = newest_valid(self.last.folder)
         if checkpoint is None or self._state["rollbacks"] >= self.max_rollbacks:
             raise UserError(

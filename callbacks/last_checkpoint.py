@@ -6,7 +6,7 @@ from typing import Any
 
 from lightning.pytorch import Callback, LightningModule, Trainer
 
-from toolkit.checkpoint_io import checkpoint_path, make_room, remove_stale
+from toolkit.checkpoint_io import DurableCheckpointIO, checkpoint_path, make_room, remove_stale
 from toolkit.errors import UserError
 
 
@@ -67,6 +67,7 @@ class LastCheckpoint(Callback):
 
     def save(self, trainer: Trainer) -> None:
         """Write it now."""
+        finish_writing(trainer)
         if trainer.is_global_zero:
             make_room(self.folder, "last", 1, self.keep)
         for logger in trainer.loggers:
@@ -92,3 +93,9 @@ class LastCheckpoint(Callback):
         """Note that step."""
         if trainer.state.fn == "fit":
             self._steps_logged = checkpoint.get("steps_logged")
+
+
+def finish_writing(trainer: Trainer) -> None:
+    """Wait for a checkpoint that is being written: files may be moved and read then."""
+    if isinstance(trainer.strategy.checkpoint_io, DurableCheckpointIO):
+        trainer.strategy.checkpoint_io.finish()

@@ -160,7 +160,9 @@ class _Parts(Closure):
                 self.loop.task.part_of_batch(len(row) / size),
             ):
                 self._step_fn = lambda part=part: self.loop._training_step(part)  # type: ignore[misc]
-                losses.append(super().closure().loss)
+                loss = super().closure().loss
+                assert loss is not None, "a training step gives a loss"
+                losses.append(loss)
             self._zero_grad_fn = None  # gradients add up from the first part on
         return ClosureResult(torch.stack(losses).mean())
 

@@ -65,6 +65,9 @@ class DurableCheckpointIO(TorchCheckpointIO):
             raise UserError(f"checkpoint {str(path)!r}: its checksum is wrong, so the file was damaged; take another.")
         return read_tensors(Path(path), map_location or "cpu")
 
+    def finish(self) -> None:
+        """Wait until all is written, which here it is."""
+
 
 def read_tensors(path: Path, map_location: Any = "cpu") -> dict[str, Any]:
     """Tensors and plain values of a checkpoint, and nothing that could execute code."""

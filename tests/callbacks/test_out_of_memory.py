@@ -12,7 +12,6 @@ from torch import Tensor, nn
 
 from cli import main
 from tests.conftest import ROOT
-from toolkit.errors import UserError
 
 ARGUMENTS = [
     "fit", "--allow=tests", "--model=ImageClassification", "--data=DigitsDataModule", "--data.batch_size=60",

@@ -54,12 +54,14 @@ class CheckpointOptions:
         keep_last: How many of the last.
         every_n_steps: Also write the last one every so many optimizer steps.
         every_n_minutes: Also write the last one when so many minutes have passed.
+        asynchronous: Write while the training goes on, from a copy in the CPU's memory.
     """
 
     keep_best: int = 1
     keep_last: int = 2
     every_n_steps: int | None = None
     every_n_minutes: float = 10.0
+    asynchronous: bool = False
 
 
 @dataclass(frozen=True)

@@ -20,6 +20,7 @@ from lightning.pytorch.loggers.logger import DummyLogger
 from lightning.pytorch.plugins import CheckpointIO
 
 from toolkit.allow_list import allow, enforce
+from toolkit.asynchronous_checkpoint_io import AsynchronousCheckpointIO
 from toolkit.checkpoint_io import DurableCheckpointIO
 from toolkit.commands.messages import accepted_arguments, user_error_behind
 from toolkit.commands.parser import ToolkitParser, expand_arguments, explicit_keys, take_option
@@ -149,7 +150,8 @@ class ToolkitCLI(LightningCLI):
         plugins = config["plugins"] or []
         config["plugins"] = list(plugins if isinstance(plugins, list) else [plugins])
         if not any(isinstance(plugin, CheckpointIO) for plugin in config["plugins"]):
-            config["plugins"].append(DurableCheckpointIO())
+            asynchronous = self.config_init.checkpoint.asynchronous
+            config["plugins"].append(AsynchronousCheckpointIO() if asynchronous else DurableCheckpointIO())
         return Trainer(**config)
 
     def stated_config(self) -> dict[str, Any]:
