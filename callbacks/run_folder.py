@@ -89,9 +89,9 @@ class RunFolder(Callback):
         checkpoint["run"] = {"folder": self.folder.name, "rows": rows}
 
     def on_load_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
-        """Let the metrics of a resumed run go on where the checkpoint was written."""
+        """Let the metrics of a resumed run go on where the checkpoint was written, in a folder that was renamed too."""
         run = checkpoint.get("run", {})
-        if trainer.state.fn == "fit" and run.get("folder") == self.folder.name:
+        if trainer.state.fn == "fit" and run and (self.folder / "metrics.csv").exists():
             for logger in trainer.loggers:
                 if isinstance(logger, (MetricsCSV, QuietWandbLogger)):
                     logger.resume(run["rows"])

@@ -3,12 +3,14 @@
 import contextlib
 import netrc
 import os
-from collections.abc import Mapping
+import threading
+from argparse import Namespace
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlparse
 
-from lightning.fabric.loggers.logger import rank_zero_experiment
+from lightning.fabric.loggers.logger import _DummyExperiment, rank_zero_experiment
 from lightning.pytorch.loggers import WandbLogger
 from lightning.pytorch.utilities import rank_zero_only, rank_zero_warn
 
@@ -16,16 +18,18 @@ if TYPE_CHECKING:
     from wandb.sdk.lib import RunDisabled
     from wandb.wandb_run import Run
 
-START_SECONDS = 10.0
+START_SECONDS = 6.0
 """How long an unreachable server may hold up a run; W&B's own default is 90."""
+FINISH_SECONDS = 8.0
+"""How long a slow server may hold up its end; W&B itself waits for ever."""
 
 
 class QuietWandbLogger(WandbLogger):
     """Lightning's logger with three promises: no prompt, no long wait, no crash.
 
     Mode, in this order: ``WANDB_MODE`` if set; online if a key is found (``WANDB_API_KEY`` or netrc); else offline,
-    with the command that uploads the run printed at the end. A server that does not answer within ten seconds turns the
-    run offline; W&B failing altogether costs a warning.
+    with the command that uploads the run printed at the end. A server that does not answer at the start turns the run
+    offline; one that is slow at the end is not waited for; W&B failing at any time costs a warning.
 
     A resumed run continues the same W&B run, whose id is the run folder's name; rows that were handed over before the
     interruption are not handed over again.
@@ -59,6 +63,8 @@ class QuietWandbLogger(WandbLogger):
         )
         self._marker = Path(folder).absolute() / "wandb" / "rows.txt"
         self._row = 0
+        self._is_lost = False
+        """Whether W&B has failed in the middle of the run."""
         self._handed_over = int(self._marker.read_text()) if self._marker.exists() else 0
         del self._wandb_init["anonymous"]  # W&B warns about it whatever its value
 
@@ -71,6 +77,9 @@ class QuietWandbLogger(WandbLogger):
         return self._experiment
 
     def _start(self) -> "Run | RunDisabled":
+        if not os.environ.get("WANDB_MODE", "unset"):
+            del os.environ["WANDB_MODE"]  # set to nothing, which W&B takes for a mistake
+        os.environ.setdefault("WANDB_ERROR_REPORTING", "false")  # W&B's own telemetry, which waits at exit
         mode = os.environ.get("WANDB_MODE") or ("online" if _has_key() else "offline")
         for attempt in dict.fromkeys([mode, "offline", "disabled"]):
             try:
@@ -78,7 +87,8 @@ class QuietWandbLogger(WandbLogger):
             except Exception as error:
                 rank_zero_warn(f"wandb: cannot start in mode {attempt!r} ({type(error).__name__}: {error}).")
                 self._teardown()
-        raise AssertionError("a disabled W&B run always starts")
+        self._is_lost = True
+        return _DummyExperiment()  # type: ignore[return-value]  # takes all and does nothing
 
     def _init(self, mode: str) -> "Run | RunDisabled":
         import wandb
@@ -111,11 +121,18 @@ class QuietWandbLogger(WandbLogger):
         self._row = rows
 
     @rank_zero_only
+    def log_hyperparams(self, params: dict[str, Any] | Namespace, *args: Any, **kwargs: Any) -> None:
+        """Hand the config over."""
+        self._hand_over(lambda: super(QuietWandbLogger, self).log_hyperparams(params))
+
+    @rank_zero_only
     def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
         """Hand a row over, unless that was done before an interruption."""
         self._row += 1
-        if self._row > self._handed_over:
-            super().log_metrics(metrics, step)
+        if self._row <= self._handed_over:
+            return
+        self._hand_over(lambda: super(QuietWandbLogger, self).log_metrics(metrics, step))
+        if not self._is_lost:
             self._handed_over = self._row
             with contextlib.suppress(OSError):  # a full disk costs a repeated row after a resume
                 self._marker.parent.mkdir(parents=True, exist_ok=True)
@@ -124,7 +141,19 @@ class QuietWandbLogger(WandbLogger):
     @rank_zero_only
     def log_media(self, media: Mapping[str, Any], step: int) -> None:
         """Hand pictures and tables over, which are no rows."""
-        super().log_metrics(media, step)
+        self._hand_over(lambda: super(QuietWandbLogger, self).log_metrics(media, step))
+
+    def _hand_over(self, hand_over: Callable[[], None]) -> None:
+        """Call W&B, whose service may have died since; then nothing more is handed over."""
+        if self._is_lost:
+            return
+        try:
+            hand_over()
+        except Exception as error:
+            self._is_lost = True
+            rank_zero_warn(
+                f"wandb: lost ({type(error).__name__}: {error}); the run goes on without, metrics.csv has all."
+            )
 
     def sync_hint(self) -> str | None:
         """One line that says where the run is, or how to upload it; None if W&B is off."""
@@ -144,13 +173,37 @@ class QuietWandbLogger(WandbLogger):
 
     @rank_zero_only
     def close(self, exit_code: int = 0) -> None:
-        """End the W&B run."""
-        if self._experiment is not None:
-            self._experiment.finish(exit_code=exit_code)
-            self._experiment = None
+        """End the W&B run; what a slow server did not get can be uploaded later."""
+        run, self._experiment = self._experiment, None
+        if run is None:
+            return
+        failure = _failure_within(FINISH_SECONDS, lambda: run.finish(exit_code=exit_code))
+        if failure is not None:
+            if not self._is_lost:
+                rank_zero_warn(
+                    f"wandb: {failure} at the end; the rest is uploaded by: wandb sync {Path(run.dir).parent}"
+                )
+            _failure_within(1.0, self._teardown)
 
     def __reduce__(self) -> Any:
         raise TypeError("start processes with strategy 'ddp', not 'ddp_spawn': a W&B run cannot be pickled.")
+
+
+def _failure_within(seconds: float, call: Callable[[], None]) -> str | None:
+    """What went wrong in a call, or that it lasts too long and is left alone; None if it went well."""
+    outcome: list[str | None] = []
+
+    def run() -> None:
+        try:
+            call()
+            outcome.append(None)
+        except Exception as error:
+            outcome.append(f"{type(error).__name__}: {error}")
+
+    thread = threading.Thread(target=run, daemon=True)
+    thread.start()
+    thread.join(seconds)
+    return outcome[0] if outcome else f"no answer within {seconds:g} s"
 
 
 def _has_key() -> bool:

@@ -5,9 +5,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from toolkit.allow_list import enforce, is_allowed
+from toolkit.checkpoint_io import read_tensors
 from toolkit.errors import UserError
 from toolkit.task import Task
 
@@ -45,11 +44,7 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
         UserError: The file is no checkpoint, or needs more than ``weights_only=True`` allows.
     """
     file = find_checkpoint(path)
-    try:
-        content = torch.load(file, map_location="cpu", weights_only=True)
-    except Exception as error:  # torch raises half a dozen types for a damaged file
-        reason = (str(error) or type(error).__name__).splitlines()[0]  # that of an empty file says nothing
-        raise UserError(f"checkpoint {str(file)!r}: not readable as a checkpoint ({reason}).") from error
+    content = read_tensors(file)
     if not isinstance(content, dict) or "state_dict" not in content:
         raise UserError(f"checkpoint {str(file)!r}: it holds no 'state_dict', so it is no checkpoint of a task.")
     return content

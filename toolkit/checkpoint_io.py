@@ -70,8 +70,16 @@ class DurableCheckpointIO(TorchCheckpointIO):
 
 
 def read_tensors(path: Path, map_location: Any = "cpu") -> dict[str, Any]:
-    """Tensors and plain values of a checkpoint, and nothing that could execute code."""
-    content: dict[str, Any] = torch.load(path, map_location=map_location, weights_only=True)
+    """Tensors and plain values of a checkpoint, and nothing that could execute code.
+
+    Raises:
+        UserError: The file is no checkpoint, or needs more than ``weights_only=True`` allows.
+    """
+    try:
+        content: dict[str, Any] = torch.load(path, map_location=map_location, weights_only=True)
+    except Exception as error:  # torch raises half a dozen types for a damaged file
+        reason = (str(error) or type(error).__name__).splitlines()[0]  # that of an empty file says nothing
+        raise UserError(f"checkpoint {str(path)!r}: not readable as a checkpoint ({reason}).") from error
     return content
 
 

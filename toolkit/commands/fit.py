@@ -1,10 +1,15 @@
 """The verbs `fit` and `resume`."""
 
+import contextlib
+import signal
+import subprocess
+import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import yaml
+from lightning.pytorch.strategies.launchers import _SubprocessScriptLauncher
 
 from toolkit.checkpoint import find_checkpoint, has_checkpoint, read_checkpoint
 from toolkit.checkpoint_io import newest_valid
@@ -12,6 +17,9 @@ from toolkit.commands.parser import take_option
 from toolkit.commands.parts import Parts
 from toolkit.commands.toolkit_cli import ToolkitCLI, config_file, config_name, is_rank_zero
 from toolkit.errors import UserError
+
+SECONDS_TO_FAIL = 5.0
+"""How long one rank's failure waits for the others'."""
 
 
 def fit(args: Sequence[str], parts: Parts) -> ToolkitCLI:
@@ -79,12 +87,25 @@ def _fit(cli: ToolkitCLI, start: Path | None) -> ToolkitCLI:
             if cli.config.test_after_fit:
                 _test_after_fit(cli)
         exit_code = 0
+    except BaseException:
+        _end_other_ranks(cli.trainer.strategy.launcher)
+        raise
     finally:
         hint = cli.parts.close_loggers(cli.trainer.loggers)
         if exit_code == 0 and cli.run_folder is not None and cli.trainer.is_global_zero:
             cli.summary.write()
             print("\n".join(cli.summary.lines(hint, _next_command(cli))), flush=True)
     return cli
+
+
+def _end_other_ranks(launcher: Any) -> None:
+    """Let the processes that this one has started say why they fail, too; then end those that hang."""
+    if isinstance(launcher, _SubprocessScriptLauncher):
+        deadline = time.monotonic() + SECONDS_TO_FAIL
+        for process in launcher.procs:
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                process.wait(max(0.0, deadline - time.monotonic()))
+        launcher.kill(signal.SIGKILL)
 
 
 def _test_after_fit(cli: ToolkitCLI) -> None:
