@@ -75,7 +75,7 @@ class DivergenceGuard(Callback):
         gradients = [p.grad for group in optimizer.param_groups for p in group["params"] if p.grad is not None]
         if not gradients:
             return
-        norm = float(torch.nn.utils.get_total_norm(gradients))
+        norm = float(torch.linalg.vector_norm(torch.stack(torch._foreach_norm(gradients))))
         if not math.isfinite(norm) and getattr(trainer.precision_plugin, "scaler", None) is not None:
             return  # float16: the loss scaler skips the step itself, and that is its everyday work
         limit = math.inf

@@ -139,7 +139,6 @@ class _Parts(Closure):
         self.loop = loop
         self.kwargs = kwargs
 
-    @torch.enable_grad()
     def closure(self, *args: Any, **kwargs: Any) -> ClosureResult:
         """What Lightning's does, once a part."""
         self.loop._in_closure = True

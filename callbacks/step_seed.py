@@ -5,7 +5,7 @@ from typing import Any
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 
-from toolkit.keys import sample_keys
+from toolkit.keys import single_key
 
 _RANKS = 2**20
 """More processes than any run has; keeps (batch, rank) distinct."""
@@ -25,8 +25,8 @@ class StepSeed(Callback):
 
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
         """Seed the CPU's generator and that of the training device."""
-        place = torch.tensor(batch_idx * _RANKS + trainer.global_rank)
-        seed = int(sample_keys(self.seed, trainer.current_epoch, place)) & 0xFFFFFFFF  # what the CPU's generator reads
+        place = batch_idx * _RANKS + trainer.global_rank
+        seed = single_key(self.seed, trainer.current_epoch, place) & 0xFFFFFFFF  # what the CPU's generator reads
         torch.default_generator.manual_seed(seed)
         if pl_module.device.type == "cuda":
             torch.cuda.manual_seed(seed)

@@ -10,6 +10,8 @@ import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 from torch import Tensor
 
+from toolkit.task import Task
+
 GB = 1e9
 
 
@@ -45,7 +47,8 @@ class Throughput(Callback):
             self._batches += 1
         is_logging_step = trainer._logger_connector.should_update_logs and not trainer.fit_loop._should_accumulate()
         if is_logging_step and self._batches:
-            self._log(trainer, pl_module.device)
+            assert isinstance(pl_module, Task)
+            pl_module.log_with_step(self._measured(trainer, pl_module.device))
 
     def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Stop the clock until the next batch."""
@@ -64,7 +67,7 @@ class Throughput(Callback):
             self._seconds += time.perf_counter() - self._running_since
             self._running_since = None
 
-    def _log(self, trainer: Trainer, device: torch.device) -> None:
+    def _measured(self, trainer: Trainer, device: torch.device) -> dict[str, float]:
         now = time.perf_counter()
         assert self._running_since is not None
         seconds = self._seconds + now - self._running_since
@@ -72,10 +75,8 @@ class Throughput(Callback):
         values = {"perf/step_seconds": seconds / steps, "perf/peak_memory_gb": peak_memory(device) / GB}
         if self._samples:
             values["perf/samples_per_second"] = self._samples * trainer.world_size / seconds
-        # Straight to the loggers: `pl_module.log` costs a quarter millisecond a key.
-        for logger in trainer.loggers:
-            logger.log_metrics(values, step=trainer.fit_loop.epoch_loop._batches_that_stepped)
         self._running_since, self._seconds, self._samples, self._batches = now, 0.0, 0, 0
+        return values
 
 
 def batch_length(batch: Any) -> int:

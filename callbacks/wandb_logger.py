@@ -62,6 +62,7 @@ class QuietWandbLogger(WandbLogger):
             resume="allow",
         )
         self._marker = Path(folder).absolute() / "wandb" / "rows.txt"
+        self._marker_file: int | None = None
         self._row = 0
         self._is_lost = False
         """Whether W&B has failed in the middle of the run."""
@@ -135,8 +136,10 @@ class QuietWandbLogger(WandbLogger):
         if not self._is_lost:
             self._handed_over = self._row
             with contextlib.suppress(OSError):  # a full disk costs a repeated row after a resume
-                self._marker.parent.mkdir(parents=True, exist_ok=True)
-                self._marker.write_text(str(self._row))
+                if self._marker_file is None:
+                    self._marker.parent.mkdir(parents=True, exist_ok=True)
+                    self._marker_file = os.open(self._marker, os.O_WRONLY | os.O_CREAT)
+                os.pwrite(self._marker_file, b"%020d" % self._row, 0)
 
     @rank_zero_only
     def log_media(self, media: Mapping[str, Any], step: int) -> None:
@@ -175,6 +178,9 @@ class QuietWandbLogger(WandbLogger):
     def close(self, exit_code: int = 0) -> None:
         """End the W&B run; what a slow server did not get can be uploaded later."""
         run, self._experiment = self._experiment, None
+        if self._marker_file is not None:
+            os.close(self._marker_file)
+            self._marker_file = None
         if run is None:
             return
         failure = _failure_within(FINISH_SECONDS, lambda: run.finish(exit_code=exit_code))

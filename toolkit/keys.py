@@ -53,6 +53,24 @@ def sample_keys(seed: int, epoch: int, index: Tensor) -> Tensor:
     return _mix(_mix(run + _signed((epoch + 1) * _GOLDEN)) + (index + 1) * _GOLDEN)
 
 
+def single_key(seed: int, epoch: int, index: int) -> int:
+    """`sample_keys` of one number, in a hundredth of the time: what a training step seeds itself with.
+
+    >>> single_key(7, 2, 5) == sample_keys(7, 2, torch.tensor([5])).item()
+    True
+    """
+    run = _mix_integer(seed + _GOLDEN)
+    return _signed(_mix_integer(_mix_integer(run + (epoch + 1) * _GOLDEN) + (index + 1) * _GOLDEN))
+
+
+def _mix_integer(z: int) -> int:
+    """`_mix`, of an integer read modulo 2**64."""
+    z &= 0xFFFFFFFFFFFFFFFF
+    z = ((z ^ z >> 30) * _MIX_1) & 0xFFFFFFFFFFFFFFFF
+    z = ((z ^ z >> 27) * _MIX_2) & 0xFFFFFFFFFFFFFFFF
+    return z ^ z >> 31
+
+
 def keyed_uniform(keys: Tensor, stream: int, n: int = 1) -> Tensor:
     """Uniform numbers that depend on nothing but their key, stream and position.
 

@@ -4,12 +4,14 @@ from typing import Any
 
 import pytest
 import torch
-from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch import Callback, Trainer
 from lightning.pytorch.loggers import Logger
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset
 
 from callbacks.throughput import Throughput, batch_length, peak_memory
+from toolkit.task import Task
+from toolkit.types import Stage, StepOutput
 
 STEP, PAUSE = 0.01, 0.25
 
@@ -29,21 +31,22 @@ class Recorder(Logger):
             self.rows.append((step, dict(metrics)))
 
 
-class Slow(LightningModule):
+class Slow(Task):
     """A step takes 10 ms, the first and every validation a quarter of a second."""
 
     def __init__(self) -> None:
-        super().__init__()
-        self.net = nn.Linear(1, 1)
+        super().__init__(nn.Linear(1, 1))
         self.first = True
 
-    def training_step(self, batch: list[Tensor], batch_idx: int) -> Tensor:
-        time.sleep(PAUSE if self.first else STEP)
-        self.first = False
-        return self.net(batch[0]).square().mean()
+    def step(self, batch: list[Tensor], stage: Stage) -> StepOutput:
+        time.sleep(STEP if stage == "train" and not self.first else PAUSE)
+        self.first = self.first and stage != "train"
+        loss = self.net(batch[0]).square().mean()
+        self.record(stage, len(batch[0]), loss=loss)
+        return StepOutput(loss)
 
-    def validation_step(self, batch: list[Tensor], batch_idx: int) -> None:
-        time.sleep(PAUSE)
+    def predict_step(self, batch: list[Tensor], batch_idx: int) -> Tensor:
+        raise NotImplementedError
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
         return torch.optim.SGD(self.parameters(), lr=0.01)

@@ -23,6 +23,7 @@ from toolkit.allow_list import allow, enforce
 from toolkit.asynchronous_checkpoint_io import AsynchronousCheckpointIO
 from toolkit.checkpoint_io import DurableCheckpointIO
 from toolkit.commands.messages import accepted_arguments, user_error_behind
+from toolkit.commands.no_profiler import NoProfiler
 from toolkit.commands.parser import ToolkitParser, expand_arguments, explicit_keys, take_option
 from toolkit.commands.parts import CheckpointOptions, Parts, Run, WandbOptions
 from toolkit.errors import UserError
@@ -44,6 +45,10 @@ NOISE = (
     *("Restor", "Loaded model weights", "`weights_only` was not set", "`Trainer.fit` stopped: `max_epochs="),
 )
 """How Lightning's messages begin that repeat what is asked for or printed elsewhere."""
+STEP_HOOKS = (
+    *("on_train_batch_start", "on_before_zero_grad", "on_before_backward", "on_after_backward"),
+    *("on_before_optimizer_step", "on_train_batch_end"),
+)
 
 
 class ToolkitCLI(LightningCLI):
@@ -152,7 +157,10 @@ class ToolkitCLI(LightningCLI):
         if not any(isinstance(plugin, CheckpointIO) for plugin in config["plugins"]):
             asynchronous = self.config_init.checkpoint.asynchronous
             config["plugins"].append(AsynchronousCheckpointIO() if asynchronous else DurableCheckpointIO())
-        return Trainer(**config)
+        config["profiler"] = config["profiler"] or NoProfiler()
+        trainer = Trainer(**config)
+        _skip_unused_hooks(trainer.callbacks)  # type: ignore[attr-defined]
+        return trainer
 
     def stated_config(self) -> dict[str, Any]:
         """The resolved config as plain data, without what follows from the data."""
@@ -248,6 +256,14 @@ def _add_missing(config: dict[str, Any], defaults: Sequence[Callback]) -> None:
     if config["enable_progress_bar"] is False:
         missing = [new for new in missing if not isinstance(new, ProgressBar)]
     callbacks[:0] = missing
+
+
+def _skip_unused_hooks(callbacks: Sequence[Callback]) -> None:
+    """Hide the hooks of a step that a callback lacks: Lightning takes 1.5 us to call each that does nothing."""
+    for callback in callbacks:
+        for name in STEP_HOOKS:
+            if getattr(type(callback), name) is getattr(Callback, name):
+                setattr(callback, name, None)  # it calls what is callable
 
 
 def _kind(callback: Callback) -> type[Callback]:

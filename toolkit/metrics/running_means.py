@@ -36,7 +36,7 @@ class RunningMeans(Metric):
     marked: Tensor
 
     def __init__(self, names: Sequence[str]) -> None:
-        super().__init__()
+        super().__init__(compute_with_cache=False)
         self.names = list(names)
         zeros = torch.zeros(2, len(self.names), dtype=_accumulator_dtype())  # the sums, and their weights
         self.add_state("total", zeros.clone(), dist_reduce_fx="sum")
@@ -49,10 +49,17 @@ class RunningMeans(Metric):
             values: The batch's mean of each scalar, in the order of ``names``; each a tensor of one element.
             weight: How many samples (or tokens, or class weights) the means stand for: one number for all, or one each.
         """
-        weights = torch.stack([*weight]) if isinstance(weight, Sequence) else weight
-        ones = [values[0].new_ones(())] * len(values)
-        stacked = torch.stack([*(value.detach() for value in values), *ones]).to(self.total.dtype)  # (2 N,)
-        self.total += stacked.view_as(self.total) * weights
+        self.add(values, weight)
+
+    def add(self, values: Sequence[Tensor], weight: Tensor | float | Sequence[Tensor]) -> None:
+        """`update` without torchmetrics' bookkeeping around it, which would double its cost in each training step."""
+        self.__dict__["_update_count"] = 1  # it warns of a metric that is computed without an update
+        sums, weights = self.total.unbind()
+        stacked = torch.stack([*values]).detach().to(sums.dtype)  # (N,)
+        if isinstance(weight, Sequence):
+            weight = torch.stack([*weight]).detach().to(sums.dtype)  # (N,)
+        sums += stacked * weight
+        weights += weight
 
     def means_of(self, total: Tensor) -> dict[str, Tensor]:
         """Turn sums into means: ``(2, N)``, as in the states, to one float32 scalar a name; NaN without samples."""
