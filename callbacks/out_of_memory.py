@@ -61,6 +61,7 @@ class MicrobatchedOptimization(_AutomaticOptimization):
     def __init__(self, trainer: Trainer, task: Task, choice: OutOfMemory) -> None:
         super().__init__(trainer)
         self.task = task
+        self.means = task.means("train")
         self.choice = choice
         self._window: list[tuple[int, Any]] = []
         self._in_closure = False
@@ -69,7 +70,7 @@ class MicrobatchedOptimization(_AutomaticOptimization):
         """Run a batch; if it does not fit, it and those accumulated before it anew in smaller parts."""
         if batch_idx % self.trainer.accumulate_grad_batches == 0:
             self._window = []
-            self._means = self.task.means("train").state()
+            self._total = self.means.total.clone()
         self._window.append((batch_idx, kwargs))
         output = self._attempt(optimizer, redo=False)
         while output is None:
@@ -100,7 +101,7 @@ class MicrobatchedOptimization(_AutomaticOptimization):
         progress = self.optim_progress.optimizer.step
         progress.total.ready, progress.current.ready = progress.total.completed, progress.current.completed
         self.task.begin_global_mean()
-        self.task.means("train").restore(self._means)
+        self.means.total.copy_(self._total)
         optimizer.zero_grad()
         for batch_idx, kwargs in self._window[:-1]:
             with _block_parallel_sync_behavior(self.trainer.strategy, block=True):
