@@ -1,9 +1,10 @@
-"""Exact resume: real processes killed at random places, and resumed, and compared bit for bit.
+"""Exact resume and faults: real processes killed, told or broken at random places, resumed, and compared bit for bit.
 
     python benchmarks/resume.py [--json FILE]
 
-Runs all of tests/test_resume.py: 24 random places over {1, 2} ranks x {0, 2} workers x accumulation {1, 4}, and the
-signals, lost ranks and other numbers of ranks beside them.
+Runs all of tests/test_resume.py (24 random places over {1, 2} ranks x {0, 2} workers x accumulation {1, 4}; signals to
+one rank or all at five points of a step; lost ranks; other numbers of ranks; every task), of tests/test_faults.py (full
+disk, permissions, damaged files, hanging ranks, W&B gone) and tests/callbacks/test_out_of_memory.py.
 """
 
 import argparse
@@ -14,6 +15,7 @@ import sys
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
+FILES = ("tests/test_resume.py", "tests/test_faults.py", "tests/callbacks/test_out_of_memory.py")
 
 
 def main() -> None:
@@ -21,7 +23,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
-    command = [sys.executable, "-m", "pytest", "-q", "-m", "slow or not slow", "tests/test_resume.py"]
+    command = [sys.executable, "-m", "pytest", "-q", "-m", "slow or not slow", *FILES]
     done = subprocess.run(command, cwd=ROOT, stdout=subprocess.PIPE, text=True)
     counts = {kind: int(found[1]) if (found := re.search(rf"(\d+) {kind}", done.stdout)) else 0
               for kind in ("passed", "failed", "error")}  # fmt: skip

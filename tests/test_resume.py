@@ -17,8 +17,11 @@ import yaml
 from lightning.pytorch import Callback, LightningModule, Trainer
 
 from callbacks.preemption import EXIT_CODE
+from cli import main
+from tests.conformance import CASES
 from tests.conftest import ROOT
 from toolkit.checkpoint_io import has_changed
+from toolkit.task import Task
 
 CONFIG: dict[str, Any] = {
     "model": {
@@ -59,7 +62,10 @@ class Ledger(Callback):
         self.left = int(number or 0)
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        for name in ("on_train_batch_start", "on_validation_batch_end", "on_save_checkpoint", "on_train_epoch_end"):
+        for name in (
+            *("on_train_batch_start", "on_before_zero_grad", "on_before_backward", "on_after_backward"),
+            *("on_before_optimizer_step", "on_validation_batch_end", "on_save_checkpoint", "on_train_epoch_end"),
+        ):
             if name == self.hook:
                 setattr(self, name, self._count)
 
@@ -71,6 +77,7 @@ class Ledger(Callback):
             if number == signal.SIGKILL and only is None:
                 os.killpg(0, number)  # all ranks
             else:
+                Path(os.environ["LEDGER"]).with_name("told").write_text(str(time.time()))
                 os.kill(os.getpid(), number)
 
     def on_train_batch_end(
@@ -214,6 +221,27 @@ def test_three_kills_in_a_row(whole: Any, tmp_path: Path) -> None:
     check(Cell(), ["on_train_batch_end:23", "on_validation_batch_end:8", "on_train_batch_start:19"], whole, tmp_path)
 
 
+def test_killed_while_checkpoints_are_written_in_a_thread(whole: Any, tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    killed = fit(folder, ["--checkpoint.asynchronous=true", "--checkpoint.every_n_steps=3"], "on_train_batch_end:47")
+    run(["resume", str(killed)], folder)
+    ledger, run_folder = whole(Cell())
+    assert steps(folder) == steps(ledger)
+    same(run_folder, killed)
+
+
+@pytest.mark.parametrize("task_class", CASES, ids=lambda cls: cls.__name__)
+def test_every_task_killed_and_resumed(
+    task_class: type[Task], tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Every step's samples, loss and weights, and the last checkpoint, as `verify-resume` compares them."""
+    monkeypatch.chdir(ROOT)  # where examples lie
+    (tmp_path / "config.yaml").write_text("{}\n")
+    words = ["--config", str(tmp_path / "config.yaml"), *CASES[task_class].arguments, "--steps=14", "--kill_after=8"]
+    equal = main(["verify-resume", *words, "--trainer.accelerator=cpu", "--wandb.enabled=false"])
+    assert equal, capsys.readouterr().out
+
+
 def test_killed_with_two_ranks_workers_and_accumulation(whole: Any, tmp_path: Path) -> None:
     check(Cell(ranks=2, workers=2, accumulate=4), ["on_train_batch_end:47"], whole, tmp_path)
 
@@ -272,6 +300,37 @@ def test_another_number_of_ranks_repeats_and_drops_no_sample(tmp_path: Path) -> 
     for epoch in "0123":
         of_epoch = [samples for (e, _), samples in seen.items() if e == epoch]
         assert len(set().union(*of_epoch)) == 20 * 60
+
+
+POINTS = [
+    "on_train_batch_start",
+    "on_before_backward",
+    "on_after_backward",
+    "on_before_optimizer_step",
+    "on_train_batch_end",
+]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("point", POINTS)
+@pytest.mark.parametrize("told", ["launcher", "rank 1", "all"])
+@pytest.mark.parametrize("kill_with", ["SIGTERM", "SIGUSR1"])
+def test_told_anywhere_in_a_step(
+    point: str, told: str, kill_with: str, whole: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Gone within ten seconds, with the documented code and an exact checkpoint."""
+    cell = Cell(ranks=2)
+    if told != "all":
+        monkeypatch.setenv("KILL_RANK", "0" if told == "launcher" else "1")
+    killed = fit(tmp_path / "run", cell.options(), f"{point}:33 {kill_with}")
+    told_at = float((tmp_path / "run" / "told").read_text())
+    assert (killed / "checkpoints" / "last.ckpt").stat().st_mtime - told_at < 10
+    assert time.time() - told_at < 10
+    monkeypatch.delenv("KILL_RANK", raising=False)
+    run(["resume", str(killed)], tmp_path / "run")
+    ledger, run_folder = whole(cell)
+    assert steps(tmp_path / "run") == steps(ledger)
+    same(run_folder, killed)
 
 
 @pytest.mark.slow
