@@ -233,6 +233,7 @@ def quiet() -> None:
         ".*does not have many workers.*",
         ".*is smaller than the logging interval.*",
         ".*LeafSpec.*",
+        ".*`srun` command is available.*",  # on a machine with Slurm many a run is none of its jobs
         ".*callbacks used to create the checkpoint need to be provided.*",
     ):
         warnings.filterwarnings("ignore", message)
