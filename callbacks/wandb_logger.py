@@ -4,6 +4,7 @@ import contextlib
 import netrc
 import os
 import threading
+import traceback
 from argparse import Namespace
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
 
 START_SECONDS = 6.0
 """How long an unreachable server may hold up a run; W&B's own default is 90."""
-FINISH_SECONDS = 8.0
+FINISH_SECONDS = 6.0
 """How long a slow server may hold up its end; W&B itself waits for ever."""
 
 
@@ -189,6 +190,7 @@ class QuietWandbLogger(WandbLogger):
                 rank_zero_warn(
                     f"wandb: {failure} at the end; the rest is uploaded by: wandb sync {Path(run.dir).parent}"
                 )
+            _silence_threads_of_wandb()
             _failure_within(1.0, self._teardown)
 
     def __reduce__(self) -> Any:
@@ -210,6 +212,18 @@ def _failure_within(seconds: float, call: Callable[[], None]) -> str | None:
     thread.start()
     thread.join(seconds)
     return outcome[0] if outcome else f"no answer within {seconds:g} s"
+
+
+def _silence_threads_of_wandb() -> None:
+    """What W&B's own threads raise when they are left behind is of no use to anybody."""
+    show = threading.excepthook
+
+    def hook(args: Any) -> None:
+        frames = traceback.walk_tb(args.exc_traceback)
+        if not any(frame.f_globals.get("__name__", "").startswith("wandb.") for frame, _ in frames):
+            show(args)
+
+    threading.excepthook = hook
 
 
 def _has_key() -> bool:
