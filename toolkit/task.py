@@ -23,6 +23,7 @@ from toolkit.global_mean import GlobalMean, parameters_of
 from toolkit.metrics.running_means import RunningMeans
 from toolkit.nn.pretrained import without_pretrained
 from toolkit.optim.horizon import HorizonScheduler
+from toolkit.sharding import shard
 from toolkit.types import Stage, StepOutput
 
 
@@ -114,6 +115,11 @@ class Task(LightningModule, ABC):
     def forward(self, *args: Any, **kwargs: Any) -> Any:
         """The network's own forward."""
         return self.net(*args, **kwargs)
+
+    def configure_model(self) -> None:
+        """Deal the parameters to the devices if the strategy asks for it."""
+        if self._device_mesh is not None:
+            shard(self, self._device_mesh["data_parallel"])
 
     # What step reports ------------------------------------------------------------------------------------------------
 

@@ -45,7 +45,7 @@ def resume(args: Sequence[str], parts: Parts) -> ToolkitCLI:
     folder, rest = Path(args[0]), args[1:]
     checkpoint = newest_valid(folder / "checkpoints")
     if checkpoint is not None:
-        stored = read_checkpoint(checkpoint).get("config")
+        stored = read_checkpoint(checkpoint, sharded=False).get("config")
     elif (folder / "config.yaml").is_file():  # killed before the first checkpoint
         stored = yaml.safe_load((folder / "config.yaml").read_text())
     else:

@@ -158,7 +158,10 @@ class ToolkitCLI(LightningCLI):
             asynchronous = self.config_init.checkpoint.asynchronous
             config["plugins"].append(AsynchronousCheckpointIO() if asynchronous else DurableCheckpointIO())
         config["profiler"] = config["profiler"] or NoProfiler()
-        trainer = Trainer(**config)
+        try:
+            trainer = Trainer(**config)
+        except ValueError as error:  # such as a precision that the strategy does not know
+            raise UserError(f"trainer: {error}") from error
         _skip_unused_hooks(trainer.callbacks)  # type: ignore[attr-defined]
         return trainer
 
@@ -234,6 +237,7 @@ def quiet() -> None:
         ".*is smaller than the logging interval.*",
         ".*LeafSpec.*",
         ".*`srun` command is available.*",  # on a machine with Slurm many a run is none of its jobs
+        ".*all_gather is deprecated.*",  # Lightning's own, with torch 2.15
         ".*callbacks used to create the checkpoint need to be provided.*",
     ):
         warnings.filterwarnings("ignore", message)
