@@ -12,6 +12,7 @@ import torch
 from lightning.pytorch.strategies import ModelParallelStrategy
 from lightning.pytorch.strategies.strategy import Strategy
 from torch import Tensor
+from torch.distributed.fsdp import FSDPModule
 from torch.distributed.tensor import DTensor, Replicate, Shard, distribute_tensor, empty
 
 from toolkit import sharded_checkpoint
@@ -39,6 +40,13 @@ class ShardedStrategy(ModelParallelStrategy):
     def _setup_distributed(self) -> None:
         super()._setup_distributed()
         self._data_parallel_size = self.world_size
+
+    def setup_environment(self) -> None:
+        """Start the process group; then, before the weights are sharded, put SyncBatchNorm in if that was asked for."""
+        super().setup_environment()
+        model = self.lightning_module
+        if self._layer_sync and model is not None and not any(isinstance(m, FSDPModule) for m in model.modules()):
+            self._layer_sync.apply(model)
 
     def training_step(self, *args: Any, **kwargs: Any) -> Any:
         """Give all ranks the buffers of rank 0 first."""

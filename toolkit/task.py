@@ -68,6 +68,9 @@ class Task(LightningModule, ABC):
     input_kind: ClassVar[str | None] = None
     """What `predict --input` reads for this task ("image", ...); None: only a DataModule's own samples."""
 
+    learning_rate_factor: float = 1.0
+    """By what the optimizer's learning rates are multiplied; the command line sets it by its ``scaling``."""
+
     def __new__(cls, *args: Any, **kwargs: Any) -> Self:
         """Note the plain constructor arguments, so that a task built in Python reloads with its network alone."""
         self = super().__new__(cls)
@@ -268,6 +271,8 @@ class Task(LightningModule, ABC):
         if not trainable:
             raise UserError("model: no parameter requires a gradient, so there is nothing to train; unfreeze a layer.")
         optimizer = self.optimizer(trainable) if self.optimizer else torch.optim.AdamW(trainable)
+        for group in optimizer.param_groups:
+            group["lr"] *= self.learning_rate_factor
         if self.scheduler is None:
             return optimizer
         scheduler = self.scheduler(optimizer)
