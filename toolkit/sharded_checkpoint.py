@@ -165,8 +165,7 @@ def read_shards(folder: Path, empty: Callable[[torch.Size, torch.dtype], Tensor]
     described = reader.read_metadata().state_dict_metadata
     tensors: dict[str, Any] = {}
     for place, tensor in described.items():
-        if not isinstance(tensor, TensorStorageMetadata):
-            raise pickle.UnpicklingError(f"{place} is no tensor")
+        assert isinstance(tensor, TensorStorageMetadata), place  # the unpickler knows nothing else
         tensors[place] = empty(tensor.size, tensor.properties.dtype)
     if tensors:
         with warnings.catch_warnings():

@@ -1,6 +1,5 @@
 """Training with parameters, gradients and optimizer states sharded over all devices (FSDP2)."""
 
-import os
 import secrets
 import shutil
 from collections.abc import Mapping
@@ -74,23 +73,18 @@ class ShardedStrategy(ModelParallelStrategy):
         """
         path = self.broadcast(Path(filepath))
         folder = path.with_name(self.broadcast(f"{sharded_checkpoint.FOLDERS}{secrets.token_hex(4)}"))
-        problem = None
+        values: dict[str, Any] = {}
+        written: dict[str, str] | str
         try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            values, own = sharded_checkpoint.write_shards(checkpoint, folder)
+            values, written = sharded_checkpoint.write_shards(checkpoint, folder)
         except OSError as error:
-            problem, values, own = str(error), {}, {}
-        checksums: list[dict[str, str]] = [{}] * self.world_size
-        torch.distributed.all_gather_object(checksums, own)
+            written = str(error)
+        ranks: list[dict[str, str] | str] = [""] * self.world_size
+        torch.distributed.all_gather_object(ranks, written)
+        problem = next((rank for rank in ranks if isinstance(rank, str)), None)
         if self.is_global_zero and problem is None:
-            try:
-                write(values, folder / sharded_checkpoint.VALUES)
-                own = {sharded_checkpoint.VALUES: sharded_checkpoint.sha256(folder / sharded_checkpoint.VALUES)}
-                sharded_checkpoint.finish_folder(folder, {k: v for part in [*checksums, own] for k, v in part.items()})
-                sharded_checkpoint.publish(folder, path)
-                sharded_checkpoint.remove_unnamed(path.parent)
-            except OSError as error:
-                problem = str(error)
+            checksums = {name: checksum for rank in ranks if isinstance(rank, dict) for name, checksum in rank.items()}
+            problem = _publish(values, checksums, folder, path)
         problem = self.broadcast(problem)
         if problem is not None:
             if self.is_global_zero:
@@ -133,3 +127,16 @@ class ShardedStrategy(ModelParallelStrategy):
             for state in optimizer["state"].values():
                 state |= {k: part(v) for k, v in state.items() if isinstance(v, Tensor) and v.ndim}
         return content
+
+
+def _publish(values: dict[str, Any], checksums: dict[str, str], folder: Path, path: Path) -> str | None:
+    """On rank 0: write what is not sharded, then the manifest, then the name; gives what went wrong."""
+    try:
+        write(values, folder / sharded_checkpoint.VALUES)
+        own = {sharded_checkpoint.VALUES: sharded_checkpoint.sha256(folder / sharded_checkpoint.VALUES)}
+        sharded_checkpoint.finish_folder(folder, checksums | own)
+        sharded_checkpoint.publish(folder, path)
+        sharded_checkpoint.remove_unnamed(path.parent)
+    except OSError as error:
+        return str(error)
+    return None
