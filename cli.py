@@ -40,8 +40,8 @@ USAGE = {
     "seeds": "--config CONFIG [--n 3] [--first 0] [--jobs 1] [options of fit]\n\nFits the config once a seed.",
     "verify-resume": "--config CONFIG [--steps 40] [--kill_after K] [options of fit]\n\nRuns the config whole, and "
     "killed and resumed, and compares samples, losses and weights of every step. Exit code 1 if they differ.",
-    "consolidate": "RUN_FOLDER_OR_CHECKPOINT [--output FILE]\n\nWrites a checkpoint that many ranks wrote together as a "
-    "single file.",
+    "consolidate": "RUN_FOLDER_OR_CHECKPOINT [--output FILE]\n\nWrites a checkpoint that many ranks wrote together as "
+    "a single file.",
     "list": "\n\nFamilies, tasks, DataModules, networks, callbacks and configs.",
 }
 """Of the verbs but fit, whose options the parser knows."""

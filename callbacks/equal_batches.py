@@ -29,8 +29,8 @@ class EqualBatches(Callback):
             flag = "trainer.limit_train_batches" if kind == "training" else "trainer.limit_val_batches"
             if math.inf in counts:
                 raise UserError(
-                    f"data: the {kind} loader has no length, so the ranks may get different numbers of batches and wait "
-                    f"for each other for ever; give it a __len__, or set {flag} to what every rank has."
+                    f"data: the {kind} loader has no length, so the ranks may get different numbers of batches and "
+                    f"wait for each other for ever; give it a __len__, or set {flag} to what every rank has."
                 )
             if len(set(counts)) > 1:
                 listed = ", ".join(f"rank {rank}: {count}" for rank, count in enumerate(counts[:8]))

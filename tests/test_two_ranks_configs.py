@@ -38,7 +38,12 @@ def test_config_on_two_ranks(config: str, data: dict[str, str], workdir: Path) -
     own = [word for word in overrides(config, data) if "devices" not in word and "precision" not in word]
     exact = [*own, "--trainer.precision=64-true", "--wandb.enabled=false", "--data.eval_batch_size=8"]
     exact += ["--data.val_size=0.1"] if "imagenet" in config else []  # by default one image of the small set
-    short = ["--trainer.max_epochs=1", "--trainer.limit_train_batches=1", "--trainer.devices=1", "--test_after_fit=false"]
+    short = [
+        "--trainer.max_epochs=1",
+        "--trainer.limit_train_batches=1",
+        "--trainer.devices=1",
+        "--test_after_fit=false",
+    ]
     run = main(["fit", "--config", config, *exact, *short]).run_folder
     verb = "validate" if "folder" in config else "test"  # a folder without a test split
     test = [verb, "--ckpt_path", str(run), "--trainer.accelerator=cpu"]

@@ -17,9 +17,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import torch.distributed.checkpoint as dcp
 from torch import Tensor
+from torch.distributed.checkpoint.api import CheckpointException
+from torch.distributed.checkpoint.filesystem import FileSystemReader, FileSystemWriter
 from torch.distributed.checkpoint.metadata import Metadata, TensorStorageMetadata
+from torch.distributed.checkpoint.state_dict_loader import load
+from torch.distributed.checkpoint.state_dict_saver import save
 from torch.distributed.tensor import DTensor
 
 MANIFEST = "manifest.json"
@@ -83,8 +86,8 @@ def write_shards(content: Mapping[str, Any], folder: Path) -> tuple[dict[str, An
     tensors: dict[str, DTensor] = {}
     values = _take_out(content, "", tensors)
     try:
-        dcp.save(tensors, storage_writer=dcp.FileSystemWriter(folder, sync_files=True))
-    except dcp.CheckpointException as error:
+        save(tensors, storage_writer=FileSystemWriter(folder, sync_files=True))
+    except CheckpointException as error:
         reasons = [failure[0] for failure in error.failures.values()]
         raise OSError(", ".join(sorted({str(reason) for reason in reasons}))) from error
     rank = torch.distributed.get_rank()
@@ -132,7 +135,7 @@ def sync_folder(folder: Path) -> None:
 def _take_out(value: Any, place: str, tensors: dict[str, DTensor]) -> Any:
     """A copy with a placeholder instead of each sharded tensor."""
     if isinstance(value, DTensor):
-        tensors[place] = value.detach()
+        tensors[place] = value
         return {PLACE: place}
     if isinstance(value, Mapping):
         return {key: _take_out(item, f"{place}/{key}", tensors) for key, item in value.items()}
@@ -170,7 +173,7 @@ def read_shards(folder: Path, empty: Callable[[torch.Size, torch.dtype], Tensor]
     if tensors:
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", ".*assuming the intent is to load in a single process.*")  # as it is
-            dcp.load(tensors, storage_reader=reader, no_dist=no_dist)
+            load(tensors, storage_reader=reader, no_dist=no_dist)
     content: dict[str, Any] = _put_back(read_values(folder), tensors)
     return content
 
@@ -190,7 +193,7 @@ def _put_back(value: Any, tensors: Mapping[str, Tensor]) -> Any:
     return value
 
 
-class _Reader(dcp.FileSystemReader):
+class _Reader(FileSystemReader):
     """Torch's, whose metadata is a pickle that may name nothing but what metadata is made of."""
 
     def read_metadata(self, *args: Any, **kwargs: Any) -> Metadata:

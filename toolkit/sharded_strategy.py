@@ -51,8 +51,9 @@ class ShardedStrategy(ModelParallelStrategy):
         """Give all ranks the buffers of rank 0 first."""
         assert self.lightning_module is not None
         if torch.is_grad_enabled() and self.world_size > 1:
-            for buffer in self.lightning_module.net.buffers():
-                torch.distributed.broadcast(buffer, src=0)
+            for name, buffer in self.lightning_module.named_buffers():
+                if name.startswith("net."):  # others, such as metrics, are a rank's own
+                    torch.distributed.broadcast(buffer, src=0)
         return super().training_step(*args, **kwargs)
 
     # The state is that of module and optimizer themselves, whose tensors are sharded ones: nothing is to be translated.
@@ -90,8 +91,8 @@ class ShardedStrategy(ModelParallelStrategy):
             if self.is_global_zero:
                 shutil.rmtree(folder, ignore_errors=True)
             raise UserError(
-                f"checkpoint {str(path)!r}: cannot be written ({problem}); what stood there before is intact. Make room "
-                "or mend the permissions, then resume the run."
+                f"checkpoint {str(path)!r}: cannot be written ({problem}); what stood there before is intact. Make "
+                "room or mend the permissions, then resume the run."
             )
 
     def load_checkpoint(self, checkpoint_path: str | Path, weights_only: bool | None = None) -> dict[str, Any]:

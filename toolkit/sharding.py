@@ -18,8 +18,8 @@ def blocks(net: nn.Module) -> Iterator[nn.Module]:
     These are the members of a ``Sequential`` or ``ModuleList`` whose class is there more than once, and which have
     parameters and parts of their own. They are what is gathered, recomputed or compiled at a time.
 
-    >>> layer = lambda: nn.TransformerEncoderLayer(d_model=4, nhead=2)
-    >>> [type(block).__name__ for block in blocks(nn.ModuleDict({"a": nn.Linear(2, 4), "b": nn.ModuleList([layer(), layer()])}))]
+    >>> net = nn.TransformerEncoder(nn.TransformerEncoderLayer(d_model=4, nhead=1), num_layers=2)
+    >>> [type(block).__name__ for block in blocks(net)]
     ['TransformerEncoderLayer', 'TransformerEncoderLayer']
     """
     children = list(net.children())

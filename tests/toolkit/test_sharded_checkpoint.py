@@ -14,7 +14,7 @@ from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
 from torch.distributed.tensor import Shard, distribute_tensor
 
 from toolkit import sharded_checkpoint
-from toolkit.checkpoint import find_checkpoint, has_checkpoint, read_checkpoint, read_values
+from toolkit.checkpoint import find_checkpoint, has_checkpoint, read_checkpoint
 from toolkit.checkpoint_io import has_changed, make_room, newest_valid, remove_stale, write
 from toolkit.errors import UserError
 
@@ -52,7 +52,7 @@ def test_a_folder_reads_like_a_file(mesh: DeviceMesh, tmp_path: Path) -> None:
     assert torch.equal(content["state_dict"]["net.mean"], torch.ones(2))
     assert torch.equal(content["optimizer_states"][0]["state"][0]["exp_avg"], torch.full((3, 2), 6.0))
     assert content["optimizer_states"][0]["param_groups"] == [{"lr": 0.1}]
-    assert read_values(tmp_path / "last.ckpt")["config"] == {"name": "tiny"}
+    assert read_checkpoint(tmp_path / "last.ckpt", sharded=False)["config"] == {"name": "tiny"}
 
 
 def test_it_is_found_as_a_run_s_checkpoint(mesh: DeviceMesh, tmp_path: Path) -> None:
@@ -70,8 +70,12 @@ def flip(file: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["__0_0.distcp", ".metadata", "values.pt", "manifest.json"])
-@pytest.mark.parametrize("damage", [flip, Path.unlink, lambda file: os.truncate(file, 10)], ids=["bit", "gone", "short"])
-def test_any_damage_is_seen_and_the_older_one_is_taken(damage: Any, name: str, mesh: DeviceMesh, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "damage", [flip, Path.unlink, lambda file: os.truncate(file, 10)], ids=["bit", "gone", "short"]
+)
+def test_any_damage_is_seen_and_the_older_one_is_taken(
+    damage: Any, name: str, mesh: DeviceMesh, tmp_path: Path
+) -> None:
     save(mesh, tmp_path / "last.ckpt", 1)
     make_room(tmp_path, "last", 1, 2)
     folder = save(mesh, tmp_path / "last.ckpt", 2)

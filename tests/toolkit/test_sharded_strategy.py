@@ -72,7 +72,9 @@ def sharded(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def rows(run_folder: Path) -> list[dict[str, float]]:
     with open(run_folder / "metrics.csv") as file:
-        found = [{k: float(v) for k, v in row.items() if v and not k.startswith("perf/")} for row in csv.DictReader(file)]
+        found = [
+            {k: float(v) for k, v in row.items() if v and not k.startswith("perf/")} for row in csv.DictReader(file)
+        ]
     return [row for row in found if len(row) > 1]
 
 

@@ -39,8 +39,18 @@ def test_the_line_names_all_that_makes_a_batch() -> None:
 
 def test_the_optimizer_gets_the_scaled_rate(workdir: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """0.01 at 64; two accumulated batches of 128 are four times as many samples, and the schedule starts from there."""
-    words = ["--trainer.accumulate_grad_batches=2", "--data.batch_size=128", "--trainer.max_epochs=1", "--wandb.enabled=false"]
-    words += ["--scaling.rule=linear", "--scaling.base_batch_size=64", "--model.scheduler=null", "--test_after_fit=false"]
+    words = [
+        "--trainer.accumulate_grad_batches=2",
+        "--data.batch_size=128",
+        "--trainer.max_epochs=1",
+        "--wandb.enabled=false",
+    ]
+    words += [
+        "--scaling.rule=linear",
+        "--scaling.base_batch_size=64",
+        "--model.scheduler=null",
+        "--test_after_fit=false",
+    ]
     made = main([*DIGITS, *words])
     assert made.trainer.optimizers[0].param_groups[0]["lr"] == pytest.approx(0.04)
     line = "global batch 256 = 1 rank x 128 per rank x 2 accumulated; learning rate x 4 (linear, base 64)"
