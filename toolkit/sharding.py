@@ -18,7 +18,7 @@ def blocks(net: nn.Module) -> Iterator[nn.Module]:
     These are the members of a ``Sequential`` or ``ModuleList`` whose class is there more than once, and which have
     parameters and parts of their own. They are what is gathered, recomputed or compiled at a time.
 
-    >>> net = nn.TransformerEncoder(nn.TransformerEncoderLayer(d_model=4, nhead=1), num_layers=2)
+    >>> net = nn.TransformerEncoder(nn.TransformerEncoderLayer(4, 2, batch_first=True), num_layers=2)
     >>> [type(block).__name__ for block in blocks(net)]
     ['TransformerEncoderLayer', 'TransformerEncoderLayer']
     """
