@@ -20,6 +20,7 @@ verbs:
   predict   write predictions to a CSV      python cli.py predict --ckpt_path ... --input IMAGE_OR_FOLDER ...
   verify-resume  is a killed and resumed run the same?  python cli.py verify-resume --config CONFIG
   seeds     one config over n seeds         python cli.py seeds --config CONFIG --n 5
+  consolidate  a sharded checkpoint as one file  python cli.py consolidate RUN_FOLDER_OR_CHECKPOINT
   list      what there is to choose from    python cli.py list
 
 Options of a verb: python cli.py VERB --help. Any value of a config can be set behind it:
@@ -39,11 +40,13 @@ USAGE = {
     "seeds": "--config CONFIG [--n 3] [--first 0] [--jobs 1] [options of fit]\n\nFits the config once a seed.",
     "verify-resume": "--config CONFIG [--steps 40] [--kill_after K] [options of fit]\n\nRuns the config whole, and "
     "killed and resumed, and compares samples, losses and weights of every step. Exit code 1 if they differ.",
+    "consolidate": "RUN_FOLDER_OR_CHECKPOINT [--output FILE]\n\nWrites a checkpoint that many ranks wrote together as "
+    "a single file.",
     "list": "\n\nFamilies, tasks, DataModules, networks, callbacks and configs.",
 }
 """Of the verbs but fit, whose options the parser knows."""
 TRAINER_VERBS = ("fit", "resume", "validate", "test", "predict")
-VERBS = (*TRAINER_VERBS, "seeds", "verify-resume", "list")
+VERBS = (*TRAINER_VERBS, "seeds", "verify-resume", "consolidate", "list")
 
 
 def main(args: Sequence[str] | None = None) -> Any:
@@ -97,6 +100,10 @@ def _run(words: list[str]) -> Any:
         if not verify_resume(rest):
             raise SystemExit(1)
         return True
+    if verb == "consolidate":
+        from toolkit.commands.consolidate import consolidate
+
+        return consolidate(rest)
     return _run_trainer(verb, rest)
 
 

@@ -8,6 +8,7 @@ from lightning.pytorch.loggers import Logger
 from callbacks.best_checkpoint import BestCheckpoint
 from callbacks.csv_logger import MetricsCSV
 from callbacks.divergence_guard import DivergenceGuard
+from callbacks.equal_batches import EqualBatches
 from callbacks.image_media import ConfusionMatrix, InputImages, WorstErrors
 from callbacks.last_checkpoint import LastCheckpoint
 from callbacks.learning_rate import StepLearningRate
@@ -67,6 +68,7 @@ def fit_callbacks(run: Run) -> list[Callback]:
     best = BestCheckpoint(folder, monitor, run.task.mode, options.keep_best)
     return [
         *(saving if run.saves else []),
+        EqualBatches(),
         OutOfMemory(run.folder),
         StepSeed(int(run.config["seed_everything"])),
         RunFolder(run.folder, run.config, run.command),

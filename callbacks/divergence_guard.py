@@ -7,11 +7,12 @@ import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.utilities import rank_zero_warn
 from torch import Tensor
+from torch.distributed.tensor import DTensor
 from torch.optim import Optimizer
 
 from callbacks.ema import EMA
 from callbacks.last_checkpoint import LastCheckpoint, finish_writing
-from toolkit.checkpoint_io import newest_valid, read_tensors
+from toolkit.checkpoint_io import newest_valid
 from toolkit.errors import UserError
 
 WARMUP = 50
@@ -75,7 +76,8 @@ class DivergenceGuard(Callback):
         gradients = [p.grad for group in optimizer.param_groups for p in group["params"] if p.grad is not None]
         if not gradients:
             return
-        norm = float(torch.linalg.vector_norm(torch.stack(torch._foreach_norm(gradients))))
+        total = torch.linalg.vector_norm(torch.stack(torch._foreach_norm(gradients)))
+        norm = float(total.full_tensor() if isinstance(total, DTensor) else total)
         if not math.isfinite(norm) and getattr(trainer.precision_plugin, "scaler", None) is not None:
             return  # float16: the loss scaler skips the step itself, and that is its everyday work
         limit = math.inf
@@ -104,7 +106,7 @@ class DivergenceGuard(Callback):
                 "clip gradients (trainer.gradient_clip_val), or look at the samples named above."
             )
         trainer.strategy.barrier()
-        content = read_tensors(checkpoint)
+        content = trainer.strategy.load_checkpoint(checkpoint, weights_only=True)
         pl_module.load_state_dict(content.get("current_model_state", content["state_dict"]))
         for optimizer, state in zip(trainer.optimizers, content["optimizer_states"], strict=True):
             rates = [group["lr"] for group in optimizer.param_groups]

@@ -8,6 +8,7 @@ import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
 from torch import Tensor
+from torch.distributed.tensor import DTensor
 
 from toolkit.errors import UserError
 
@@ -66,10 +67,12 @@ class EMA(Callback):
             if id(current) not in registered:  # a metric's state
                 continue
             if id(current) not in averages:
-                average = self._loaded.get(name, current).detach().to(current, copy=True)
+                average = current.detach().clone()
+                if name in self._loaded:
+                    average.copy_(self._loaded[name])
                 averages[id(current)] = average
                 pairs = self._floating if average.is_floating_point() else self._integer
-                pairs.append((average, current.detach()))
+                pairs.append((average, current))
             self._average[name] = averages[id(current)]
 
     @torch.no_grad()
@@ -80,7 +83,7 @@ class EMA(Callback):
         step = trainer.global_step
         if step < self.start_step or step - self._updated_step < self.update_every_n_steps:
             return
-        averages, currents = (list(side) for side in zip(*self._floating, strict=True))
+        averages, currents = (list(map(_own_part, side)) for side in zip(*self._floating, strict=True))
         torch._foreach_lerp_(averages, currents, 1 - self.decay if self._updates else 1.0)
         for average, current in self._integer:
             average.copy_(current)
@@ -139,3 +142,8 @@ class EMA(Callback):
                 average.copy_(current)
                 current.copy_(kept)
             self._swapped = not self._swapped
+
+
+def _own_part(tensor: Tensor) -> Tensor:
+    """Of a sharded tensor what this rank has; asked for anew each time, for FSDP may put it elsewhere."""
+    return tensor.to_local() if isinstance(tensor, DTensor) else tensor

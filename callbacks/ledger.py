@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 from torch import Tensor
+from torch.distributed.tensor import DTensor
 
 
 class Ledger(Callback):
@@ -48,12 +49,13 @@ class Ledger(Callback):
 
 
 def checksum(module: torch.nn.Module) -> str:
-    """First 16 digits of the SHA-256 of all weights.
+    """First 16 digits of the SHA-256 of all weights; of sharded ones, of this rank's part.
 
     >>> checksum(torch.nn.Identity())
     'e3b0c44298fc1c14'
     """
     digest = hashlib.sha256()
     for parameter in module.parameters():
-        digest.update(parameter.detach().cpu().contiguous().view(torch.uint8).numpy().tobytes())
+        own = parameter.to_local() if isinstance(parameter, DTensor) else parameter
+        digest.update(own.detach().cpu().contiguous().view(torch.uint8).numpy().tobytes())
     return digest.hexdigest()[:16]

@@ -14,6 +14,7 @@ import torch
 from lightning.fabric.plugins.io.torch_io import TorchCheckpointIO
 from lightning.pytorch.utilities import rank_zero_warn
 
+from toolkit import sharded_checkpoint
 from toolkit.errors import UserError
 
 PREFIX = b"sha256:"
@@ -69,14 +70,23 @@ class DurableCheckpointIO(TorchCheckpointIO):
         """Wait until all is written, which here it is."""
 
 
-def read_tensors(path: Path, map_location: Any = "cpu") -> dict[str, Any]:
+def read_tensors(path: Path, map_location: Any = "cpu", sharded: bool = True) -> dict[str, Any]:
     """Tensors and plain values of a checkpoint, and nothing that could execute code.
 
+    Args:
+        path: A file, or a sharded checkpoint.
+        map_location: Where a file's tensors go; those of a sharded checkpoint stay on the CPU.
+        sharded: Whether to read sharded tensors; without them, a large checkpoint is opened in no time.
+
     Raises:
-        UserError: The file is no checkpoint, or needs more than ``weights_only=True`` allows.
+        UserError: It is no checkpoint, or needs more than ``weights_only=True`` allows.
     """
+    content: dict[str, Any]
     try:
-        content: dict[str, Any] = torch.load(path, map_location=map_location, weights_only=True)
+        if path.is_dir():
+            content = sharded_checkpoint.read_whole(path) if sharded else sharded_checkpoint.read_values(path)
+        else:
+            content = torch.load(path, map_location=map_location, weights_only=True)
     except Exception as error:  # torch raises half a dozen types for a damaged file
         reason = (str(error) or type(error).__name__).splitlines()[0]  # that of an empty file says nothing
         raise UserError(f"checkpoint {str(path)!r}: not readable as a checkpoint ({reason}).") from error
@@ -105,11 +115,13 @@ def write(content: dict[str, Any], path: Path) -> None:
         if isinstance(error, RuntimeError) and isinstance(error.__context__, OSError):
             raise error.__context__ from None  # torch wraps what the file raised
         raise
-    _sync_folder(path.parent)
+    sharded_checkpoint.sync_folder(path.parent)
 
 
 def has_changed(path: Path) -> bool:
-    """Whether a checkpoint file is not what was written. Files without a checksum of ours are taken as they are."""
+    """Whether a checkpoint is not what was written. Files without a checksum of ours are taken as they are."""
+    if path.is_dir() or not path.exists():  # a name may lead nowhere
+        return sharded_checkpoint.has_changed(path)
     size = path.stat().st_size
     with open(path, "rb") as file:
         file.seek(max(0, size - LENGTH - 2))
@@ -130,7 +142,7 @@ def newest_valid(folder: Path) -> Path | None:
     That is one of ``last*.ckpt``, which are written between two steps. The best ones are written in the middle of an
     epoch's end, perhaps with accumulated gradients that no checkpoint holds; they are taken if all others are damaged.
     """
-    newest_first = sorted(folder.glob("*.ckpt"), key=lambda file: -file.stat().st_mtime_ns)
+    newest_first = sorted(folder.glob("*.ckpt"), key=lambda file: -file.lstat().st_mtime_ns)
     last = [file for file in newest_first if file.name.startswith("last")]
     for file in [*last, *(file for file in newest_first if last and file not in last)]:
         if not has_changed(file):
@@ -158,7 +170,7 @@ def make_room(folder: Path, kind: str, place: int, keep: int) -> None:
         if source.exists():
             beside = target.with_name(f".{target.name}.{os.getpid()}.tmp")
             beside.unlink(missing_ok=True)
-            os.link(source, beside)
+            os.link(source, beside, follow_symlinks=False)  # a sharded checkpoint is a name for a folder
             os.replace(beside, target)
 
 
@@ -166,6 +178,7 @@ def remove_stale(folder: Path) -> None:
     """Remove what a crash in the middle of writing left behind."""
     for file in folder.glob(".*.ckpt.*.tmp"):
         file.unlink(missing_ok=True)
+    sharded_checkpoint.remove_unnamed(folder)
 
 
 class _HashingFile:
@@ -189,12 +202,3 @@ def _blocks(file: BinaryIO, length: int) -> Iterator[bytes]:
     while length > 0 and (block := file.read(min(2**20, length))):
         length -= len(block)
         yield block
-
-
-def _sync_folder(folder: Path) -> None:
-    """Make the new name as durable as the content."""
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

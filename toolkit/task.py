@@ -23,6 +23,7 @@ from toolkit.global_mean import GlobalMean, parameters_of
 from toolkit.metrics.running_means import RunningMeans
 from toolkit.nn.pretrained import without_pretrained
 from toolkit.optim.horizon import HorizonScheduler
+from toolkit.sharding import shard
 from toolkit.types import Stage, StepOutput
 
 
@@ -66,6 +67,9 @@ class Task(LightningModule, ABC):
     """Whether a batch's loss is the mean of its samples' losses, so that a batch can be computed in parts."""
     input_kind: ClassVar[str | None] = None
     """What `predict --input` reads for this task ("image", ...); None: only a DataModule's own samples."""
+
+    learning_rate_factor: float = 1.0
+    """By what the optimizer's learning rates are multiplied; the command line sets it by its ``scaling``."""
 
     def __new__(cls, *args: Any, **kwargs: Any) -> Self:
         """Note the plain constructor arguments, so that a task built in Python reloads with its network alone."""
@@ -114,6 +118,11 @@ class Task(LightningModule, ABC):
     def forward(self, *args: Any, **kwargs: Any) -> Any:
         """The network's own forward."""
         return self.net(*args, **kwargs)
+
+    def configure_model(self) -> None:
+        """Deal the parameters to the devices if the strategy asks for it."""
+        if self._device_mesh is not None:
+            shard(self, self._device_mesh["data_parallel"])
 
     # What step reports ------------------------------------------------------------------------------------------------
 
@@ -262,6 +271,8 @@ class Task(LightningModule, ABC):
         if not trainable:
             raise UserError("model: no parameter requires a gradient, so there is nothing to train; unfreeze a layer.")
         optimizer = self.optimizer(trainable) if self.optimizer else torch.optim.AdamW(trainable)
+        for group in optimizer.param_groups:
+            group["lr"] *= self.learning_rate_factor
         if self.scheduler is None:
             return optimizer
         scheduler = self.scheduler(optimizer)

@@ -45,7 +45,7 @@ def resume(args: Sequence[str], parts: Parts) -> ToolkitCLI:
     folder, rest = Path(args[0]), args[1:]
     checkpoint = newest_valid(folder / "checkpoints")
     if checkpoint is not None:
-        stored = read_checkpoint(checkpoint).get("config")
+        stored = read_checkpoint(checkpoint, sharded=False).get("config")
     elif (folder / "config.yaml").is_file():  # killed before the first checkpoint
         stored = yaml.safe_load((folder / "config.yaml").read_text())
     else:
@@ -79,10 +79,13 @@ def _fit(cli: ToolkitCLI, start: Path | None) -> ToolkitCLI:
     if cli.run_folder is not None and is_rank_zero():
         parameters = sum(parameter.numel() for parameter in cli.model.parameters())
         print(f"{'run':<10}  {cli.run_folder}  ({type(cli.model.net).__name__}, {parameters:,} parameters)", flush=True)
+        if cli.batch_line is not None:
+            print(f"{'batch':<10}  {cli.batch_line}", flush=True)
     try:
         cli.trainer.fit(cli.model, datamodule=cli.datamodule, ckpt_path=start, weights_only=True)
         if cli.run_folder is not None:
             cli.run_folder = cli.trainer.strategy.broadcast(cli.run_folder)  # only rank 0 made one
+            cli.summary.values["batch"] = cli.batch_line
             cli.summary.add_best(cli.trainer, cli.datamodule.baseline("val"))
             if cli.config.test_after_fit:
                 _test_after_fit(cli)

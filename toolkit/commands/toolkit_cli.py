@@ -22,10 +22,12 @@ from lightning.pytorch.plugins import CheckpointIO
 from toolkit.allow_list import allow, enforce
 from toolkit.asynchronous_checkpoint_io import AsynchronousCheckpointIO
 from toolkit.checkpoint_io import DurableCheckpointIO
+from toolkit.commands.flight_recorder import record_collectives
 from toolkit.commands.messages import accepted_arguments, user_error_behind
 from toolkit.commands.no_profiler import NoProfiler
 from toolkit.commands.parser import ToolkitParser, expand_arguments, explicit_keys, take_option
 from toolkit.commands.parts import CheckpointOptions, Parts, Run, WandbOptions
+from toolkit.commands.scaling import GlobalBatch, ScalingOptions, scaling_line
 from toolkit.errors import UserError
 from toolkit.nn.pretrained import without_pretrained
 from toolkit.task import Task
@@ -74,6 +76,8 @@ class ToolkitCLI(LightningCLI):
         packages, args = take_option(args, "allow")
         allow(packages)
         enforce()
+        self.batch_line: str | None = None
+        """How large a step is and what that means for the learning rate; None where it is not known."""
         self.verb, self.parts, self.callbacks, self.run_folder = verb, parts, callbacks, run_folder
         self.args = list(args)
         super().__init__(
@@ -109,6 +113,7 @@ class ToolkitCLI(LightningCLI):
         )
         parser.add_argument("--wandb", type=WandbOptions, default=WandbOptions())
         parser.add_argument("--checkpoint", type=CheckpointOptions, default=CheckpointOptions())
+        parser.add_argument("--scaling", type=ScalingOptions, default=ScalingOptions())
         explicit = explicit_keys(self.args)
         for fact in self.parts.facts:
             for owner in ("model", "model.net"):
@@ -158,9 +163,25 @@ class ToolkitCLI(LightningCLI):
             asynchronous = self.config_init.checkpoint.asynchronous
             config["plugins"].append(AsynchronousCheckpointIO() if asynchronous else DurableCheckpointIO())
         config["profiler"] = config["profiler"] or NoProfiler()
-        trainer = Trainer(**config)
+        try:
+            trainer = Trainer(**config)
+        except ValueError as error:  # such as a precision that the strategy does not know
+            raise UserError(f"trainer: {error}") from error
         _skip_unused_hooks(trainer.callbacks)  # type: ignore[attr-defined]
+        self._scale(trainer)
+        if trainer.world_size > 1:
+            record_collectives(Path(self.config.runs))
         return trainer
+
+    def _scale(self, trainer: Trainer) -> None:
+        """Set the learning rate's factor, and say how large a step is."""
+        batch_size = self.config.data.get("init_args", {}).get("batch_size")
+        if self.verb != "fit" or batch_size is None:  # such as the data of reinforcement learning
+            return
+        options: ScalingOptions = self.config_init.scaling
+        batch = GlobalBatch(batch_size, trainer.world_size, trainer.accumulate_grad_batches)
+        self.model.learning_rate_factor = options.factor(batch.size)
+        self.batch_line = scaling_line(options, batch)
 
     def stated_config(self) -> dict[str, Any]:
         """The resolved config as plain data, without what follows from the data."""
@@ -234,6 +255,7 @@ def quiet() -> None:
         ".*is smaller than the logging interval.*",
         ".*LeafSpec.*",
         ".*`srun` command is available.*",  # on a machine with Slurm many a run is none of its jobs
+        ".*all_gather is deprecated.*",  # Lightning's own, with torch 2.15
         ".*callbacks used to create the checkpoint need to be provided.*",
     ):
         warnings.filterwarnings("ignore", message)
