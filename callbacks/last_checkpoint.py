@@ -40,6 +40,7 @@ class LastCheckpoint(Callback):
         self.every_n_steps = every_n_steps
         self.every_n_minutes = every_n_minutes
         self._steps_logged: int | None = None
+        self._is_cut_short = False
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Learn rank 0's folder; remove what a crash left half written."""
@@ -51,6 +52,7 @@ class LastCheckpoint(Callback):
         """Start the clock."""
         self._saved_at = time.monotonic()
         self._saved_step = trainer.global_step
+        self._is_cut_short = False
 
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
         """Between two steps: the batch in hand has not been trained on, and will be dealt again after a resume."""
@@ -61,9 +63,17 @@ class LastCheckpoint(Callback):
         if between_optimizer_steps and trainer.global_step != self._saved_step and self._is_due(trainer, batch_idx):
             self.save(trainer)
 
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Save an epoch that ``max_steps`` or a timer cuts short before it is closed: an extended run goes on in it."""
+        progress = trainer.fit_loop.epoch_loop.batch_progress
+        if not progress.is_last_batch and progress.current.completed % trainer.accumulate_grad_batches == 0:
+            self._is_cut_short = True
+            self.save(trainer)
+
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """A finished run can be extended."""
-        self.save(trainer)
+        if not self._is_cut_short:
+            self.save(trainer)
 
     def save(self, trainer: Trainer) -> None:
         """Write it now."""
@@ -88,6 +98,9 @@ class LastCheckpoint(Callback):
     def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
         """Write down as what step the next one will be logged; after a validation Lightning still counts one up."""
         checkpoint["steps_logged"] = trainer.fit_loop.epoch_loop._batches_that_stepped + bool(trainer.validating)
+        if self._is_cut_short:  # Lightning has counted the epoch
+            for progress in checkpoint["loops"]["fit_loop"]["epoch_progress"].values():
+                progress["processed"] -= 1
 
     def on_load_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
         """Note that step."""
