@@ -161,11 +161,4 @@ grep "requeued" "$run/slurm.log"
 "$python" -m tests.cluster.compare weights "$whole" "$run"
 "$python" -m tests.cluster.compare one_run "$run"
 
-say "a node dies, and the job may not"
-export STEP_SECONDS=0.1
-submit node_dies_for_good --time 5
-training 20
-kill_n2
-finished FAILED
-no_orphan
 say "passed"
