@@ -21,6 +21,8 @@ verbs:
   verify-resume  is a killed and resumed run the same?  python cli.py verify-resume --config CONFIG
   seeds     one config over n seeds         python cli.py seeds --config CONFIG --n 5
   consolidate  a sharded checkpoint as one file  python cli.py consolidate RUN_FOLDER_OR_CHECKPOINT
+  submit    fit as a Slurm job              python cli.py submit --config CONFIG --nodes 2 --gpus 8 --time 12:00:00
+  doctor    is this machine, are these ranks fit?  python cli.py doctor --ranks 2
   list      what there is to choose from    python cli.py list
 
 Options of a verb: python cli.py VERB --help. Any value of a config can be set behind it:
@@ -42,11 +44,20 @@ USAGE = {
     "killed and resumed, and compares samples, losses and weights of every step. Exit code 1 if they differ.",
     "consolidate": "RUN_FOLDER_OR_CHECKPOINT [--output FILE]\n\nWrites a checkpoint that many ranks wrote together as "
     "a single file.",
+    "submit": "--config CONFIG --time 12:00:00 [--nodes 1] [--gpus 1] [--cpus 4] [--seeds N] [--max_restarts 0]\n"
+    "    [--warn_seconds 120] [--sbatch OPTION=VALUE ...] [--name NAME] [--dry_run] [options of fit]\n\n"
+    "Writes the sbatch file into a new run folder and submits it; --dry_run prints it. --gpus is per node (0: one CPU\n"
+    "rank a node), --cpus per rank. Told to stop --warn_seconds before its limit, the job is requeued and goes on\n"
+    "where it was. --seeds N makes an array job; --max_restarts: how often a failed job starts again; --sbatch adds\n"
+    "a line, such as --sbatch partition=long.",
+    "doctor": "[--ranks N] [--runs runs]\n\nDevices, versions, disk, an all-reduce between ranks, and what to mend. "
+    "Under srun or torchrun it asks\nthe ranks that are there; --ranks N starts some here. Exit code 1 if there is "
+    "something to mend.",
     "list": "\n\nFamilies, tasks, DataModules, networks, callbacks and configs.",
 }
 """Of the verbs but fit, whose options the parser knows."""
 TRAINER_VERBS = ("fit", "resume", "validate", "test", "predict")
-VERBS = (*TRAINER_VERBS, "seeds", "verify-resume", "consolidate", "list")
+VERBS = (*TRAINER_VERBS, "seeds", "verify-resume", "submit", "doctor", "consolidate", "list")
 
 
 def main(args: Sequence[str] | None = None) -> Any:
@@ -104,6 +115,17 @@ def _run(words: list[str]) -> Any:
         from toolkit.commands.consolidate import consolidate
 
         return consolidate(rest)
+    if verb == "doctor":
+        from toolkit.commands.doctor import doctor
+
+        if not doctor(rest):
+            raise SystemExit(1)
+        return True
+    if verb == "submit":
+        from toolkit.commands.submit import submit
+
+        submit(rest, _parts())
+        return None
     return _run_trainer(verb, rest)
 
 

@@ -24,6 +24,9 @@ SECONDS_TO_FAIL = 5.0
 
 def fit(args: Sequence[str], parts: Parts) -> ToolkitCLI:
     """Train; print the summary. ``--ckpt_path last`` resumes the newest run of the config."""
+    into, args = take_option(args, "into")
+    if into:
+        return _fit_into(Path(into[0]), args, parts)
     given, rest = take_option(args, "ckpt_path")
     if given == ["last"]:
         runs = take_option(rest, "runs")[0]
@@ -36,6 +39,26 @@ def fit(args: Sequence[str], parts: Parts) -> ToolkitCLI:
         find_checkpoint(given[0])  # before there is a run folder
     cli = ToolkitCLI("fit", args, parts)
     return _fit(cli, find_checkpoint(cli.config.ckpt_path) if cli.config.ckpt_path else None)
+
+
+def _fit_into(folder: Path, args: Sequence[str], parts: Parts) -> ToolkitCLI:
+    """Train in a run folder that is named beforehand; one that has begun goes on. One command for every start of a job.
+
+    All ranks decide alike: the first of them writes into the folder only after all have met.
+    """
+    if folder.exists() and not folder.is_dir():
+        raise UserError(f"--into: {str(folder)!r} is a file; name the run folder, new or begun.")
+    checkpoint = newest_valid(folder / "checkpoints")
+    if checkpoint is not None:
+        cli = ToolkitCLI("fit", args, parts, run_folder=folder)  # not over the stored one: `callbacks+` would add twice
+        _say_resumed(cli, read_checkpoint(checkpoint).get("config"), checkpoint)
+        return _fit(cli, checkpoint)
+    if is_rank_zero():
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise UserError(f"--into: cannot make the run folder {str(folder)!r}: {error.strerror}.") from error
+    return _fit(ToolkitCLI("fit", args, parts, run_folder=folder), None)
 
 
 def resume(args: Sequence[str], parts: Parts) -> ToolkitCLI:
@@ -54,11 +77,15 @@ def resume(args: Sequence[str], parts: Parts) -> ToolkitCLI:
         raise UserError(f"resume: {str(checkpoint or folder)!r} holds no config, so it was not written by fit.")
     with config_file({**stored, "ckpt_path": None}) as file:
         cli = ToolkitCLI("fit", ["--config", file, *rest], parts, run_folder=folder)
+    _say_resumed(cli, stored, checkpoint)
+    return _fit(cli, checkpoint)
+
+
+def _say_resumed(cli: ToolkitCLI, stored: Any, checkpoint: Path | None) -> None:
     if is_rank_zero():
         print(f"{'resume':<10}  {checkpoint or 'from the start: there is no checkpoint yet'}", flush=True)
         for line in differences(stored, cli.stated_config()):
             print(f"{'changed':<10}  {line}", flush=True)
-    return _fit(cli, checkpoint)
 
 
 def differences(stored: Any, given: Any, key: str = "") -> Iterator[str]:

@@ -12,6 +12,8 @@ from typing import Any
 
 import torch
 import yaml
+from lightning.fabric.plugins.environments.cluster_environment import ClusterEnvironment
+from lightning.fabric.plugins.environments.slurm import SLURMEnvironment
 from lightning.fabric.utilities.rank_zero import rank_zero_only
 from lightning.pytorch import Callback, Trainer
 from lightning.pytorch.callbacks import ProgressBar
@@ -103,6 +105,9 @@ class ToolkitCLI(LightningCLI):
             "--ckpt_path", type=str | None, default=None, help="Checkpoint or run folder to start from."
         )
         parser.add_argument(
+            "--into", type=str | None, default=None, help="Run folder to train in; one that has begun goes on."
+        )
+        parser.add_argument(
             "--test_after_fit",
             type=bool,
             default=False,
@@ -162,6 +167,11 @@ class ToolkitCLI(LightningCLI):
         if not any(isinstance(plugin, CheckpointIO) for plugin in config["plugins"]):
             asynchronous = self.config_init.checkpoint.asynchronous
             config["plugins"].append(AsynchronousCheckpointIO() if asynchronous else DurableCheckpointIO())
+        if SLURMEnvironment.detect() and not any(
+            isinstance(plugin, ClusterEnvironment) for plugin in config["plugins"]
+        ):
+            # Lightning's own requeueing saves within a step and trains on; callbacks/preemption.py takes its place.
+            config["plugins"].append(SLURMEnvironment(auto_requeue=False))
         config["profiler"] = config["profiler"] or NoProfiler()
         try:
             trainer = Trainer(**config)
