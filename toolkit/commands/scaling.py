@@ -3,7 +3,13 @@
 from dataclasses import dataclass
 from typing import Literal
 
+from torch import nn
+from torch.nn.modules.batchnorm import _BatchNorm
+
 from toolkit.errors import UserError
+
+FEW_SAMPLES = 16
+"""Below it BatchNorm's statistics are noise: Wu and He, "Group Normalization", ECCV 2018, figure 1."""
 
 
 @dataclass(frozen=True)
@@ -80,3 +86,18 @@ def scaling_line(options: ScalingOptions, batch: GlobalBatch) -> str:
     if options.rule == "none":
         return f"{batch}; learning rate as configured"
     return f"{batch}; learning rate x {options.factor(batch.size):g} ({options.rule}, base {options.base_batch_size})"
+
+
+def batch_norm_warning(net: nn.Module, per_rank: int) -> str | None:
+    """What is wrong with BatchNorm on several ranks, if anything is: each normalises by its own few samples.
+
+    >>> batch_norm_warning(nn.BatchNorm1d(4), per_rank=32) is None
+    True
+    """
+    alone = any(isinstance(part, _BatchNorm) and not isinstance(part, nn.SyncBatchNorm) for part in net.modules())
+    if per_rank >= FEW_SAMPLES or not alone:
+        return None
+    return (
+        f"BatchNorm takes its statistics from the {per_rank} samples of one rank, which is little; set "
+        "trainer.sync_batchnorm true (on GPUs), or a larger data.batch_size."
+    )

@@ -20,6 +20,7 @@ from lightning.pytorch.callbacks import ProgressBar
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, _InstantiatorFn
 from lightning.pytorch.loggers.logger import DummyLogger
 from lightning.pytorch.plugins import CheckpointIO
+from lightning.pytorch.utilities import rank_zero_warn
 
 from toolkit.allow_list import allow, enforce
 from toolkit.asynchronous_checkpoint_io import AsynchronousCheckpointIO
@@ -29,7 +30,7 @@ from toolkit.commands.messages import accepted_arguments, user_error_behind
 from toolkit.commands.no_profiler import NoProfiler
 from toolkit.commands.parser import ToolkitParser, expand_arguments, explicit_keys, take_option
 from toolkit.commands.parts import CheckpointOptions, Parts, Run, WandbOptions
-from toolkit.commands.scaling import GlobalBatch, ScalingOptions, scaling_line
+from toolkit.commands.scaling import GlobalBatch, ScalingOptions, batch_norm_warning, scaling_line
 from toolkit.errors import UserError
 from toolkit.nn.pretrained import without_pretrained
 from toolkit.task import Task
@@ -192,6 +193,10 @@ class ToolkitCLI(LightningCLI):
         batch = GlobalBatch(batch_size, trainer.world_size, trainer.accumulate_grad_batches)
         self.model.learning_rate_factor = options.factor(batch.size)
         self.batch_line = scaling_line(options, batch)
+        if trainer.world_size > 1 and not self.config.trainer.sync_batchnorm:
+            warning = batch_norm_warning(self.model, batch_size // trainer.world_size)
+            if warning is not None:
+                rank_zero_warn(warning)
 
     def stated_config(self) -> dict[str, Any]:
         """The resolved config as plain data, without what follows from the data."""

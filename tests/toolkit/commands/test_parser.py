@@ -6,11 +6,19 @@ import yaml
 from jsonargparse import ActionConfigFile  # type: ignore[attr-defined]  # not in its __all__
 from torch import nn
 
+from toolkit.allow_list import allow, enforce
 from toolkit.commands.messages import user_error_behind
 from toolkit.commands.parser import ToolkitParser, expand_arguments, explicit_keys, take_option
 from toolkit.errors import UserError
 
 MLP_PATH = "toolkit.nn.mlp.MLP"
+
+
+@pytest.fixture(autouse=True)
+def _tests_are_allowed() -> None:
+    """Whatever a test before has made of the list."""
+    allow(["tests"])
+    enforce()
 
 
 class Sized(nn.Module):

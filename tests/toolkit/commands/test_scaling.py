@@ -1,9 +1,10 @@
 from pathlib import Path
 
 import pytest
+from torch import nn
 
 from cli import main
-from toolkit.commands.scaling import GlobalBatch, ScalingOptions, scaling_line
+from toolkit.commands.scaling import GlobalBatch, ScalingOptions, batch_norm_warning, scaling_line
 from toolkit.errors import UserError
 
 DIGITS = ["fit", "--config", "configs/vision/classification_digits.yaml", "--trainer.accelerator=cpu"]
@@ -64,3 +65,11 @@ def test_a_wrong_rule_is_a_message(workdir: Path, capsys: pytest.CaptureFixture[
         main([*DIGITS, "--scaling.rule=linear"])
     assert stopped.value.code == 2
     assert "write both, such as --scaling.rule linear --scaling.base_batch_size 256" in capsys.readouterr().err
+
+
+def test_batch_norm_of_few_samples_is_told() -> None:
+    warning = batch_norm_warning(nn.Sequential(nn.Linear(2, 2), nn.BatchNorm1d(2)), per_rank=8)
+    assert warning is not None
+    assert "the 8 samples of one rank" in warning
+    assert batch_norm_warning(nn.Sequential(nn.SyncBatchNorm(2)), per_rank=8) is None
+    assert batch_norm_warning(nn.LayerNorm(2), per_rank=8) is None
