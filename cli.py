@@ -80,8 +80,12 @@ def main(args: Sequence[str] | None = None) -> Any:
     except UserError as error:
         if os.environ.get("FULGURITE_DEBUG"):
             raise
-        print(f"error: {_message(error)}", file=sys.stderr)
+        print(f"error{_on_rank()}: {_message(error)}", file=sys.stderr)
         raise SystemExit(2) from None
+    except Exception:
+        if where := _on_rank():
+            print(f"failed{where}, with:", file=sys.stderr, flush=True)
+        raise
 
 
 def _run(words: list[str]) -> Any:
@@ -145,6 +149,14 @@ def _run_trainer(verb: str, rest: list[str]) -> Any:
         return evaluate(verb, rest, _parts())
     except MisconfigurationException as error:
         raise UserError(f"trainer: {error}") from error
+
+
+def _on_rank() -> str:
+    """Which of several processes this is, as torchrun, Slurm or Lightning's launcher say."""
+    for rank, ranks in (("RANK", "WORLD_SIZE"), ("SLURM_PROCID", "SLURM_NTASKS"), ("LOCAL_RANK", "WORLD_SIZE")):
+        if rank in os.environ and os.environ.get(ranks, "1") != "1":
+            return f" on rank {os.environ[rank]}"
+    return ""
 
 
 def _message(error: UserError) -> str:

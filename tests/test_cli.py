@@ -376,3 +376,20 @@ def test_the_newest_run_of_a_config_is_resumed(workdir: Path, capsys: pytest.Cap
 def test_resume_needs_a_run_folder(workdir: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert "name the run folder" in refused(["resume"], capsys)
     assert "'nowhere' is no run folder" in refused(["resume", "nowhere"], capsys)
+
+
+@pytest.mark.parametrize(
+    "names", [("RANK", "WORLD_SIZE"), ("SLURM_PROCID", "SLURM_NTASKS"), ("LOCAL_RANK", "WORLD_SIZE")]
+)
+def test_an_error_names_its_rank(
+    names: tuple[str, str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name, value in zip(names, ("1", "2"), strict=True):
+        monkeypatch.setenv(name, value)
+    with pytest.raises(SystemExit):
+        main(["train"])
+    assert capsys.readouterr().err.startswith("error on rank 1: unknown verb 'train'")
+    monkeypatch.setattr("cli._run", lambda words: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        main(["fit"])
+    assert capsys.readouterr().err == "failed on rank 1, with:\n"
