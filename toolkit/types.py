@@ -37,6 +37,15 @@ class ImagePrediction(NamedTuple):
     """``(B,)``, bool; false where the file could not be read and the probabilities mean nothing."""
 
 
+class ImageScore(NamedTuple):
+    """What `predict` writes for a batch of images that a generative model rates."""
+
+    score: Tensor
+    """``(B,)``, float32, higher is likelier; what it is, the task's ``predict_step`` says."""
+    index: Tensor  # type: ignore[assignment]  # hides tuple.index, which nobody calls on a batch
+    """``(B,)``, int64, the sample's number in its data set."""
+
+
 class StepOutput(NamedTuple):
     """What a task's ``step`` returns."""
 

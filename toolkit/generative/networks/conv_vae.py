@@ -1,0 +1,89 @@
+"""Encoder and decoder of a variational autoencoder.
+
+Shape legend: B batch, C channels, H height, W width, D latent dimensions.
+"""
+
+from collections.abc import Sequence
+from itertools import pairwise
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from toolkit.errors import UserError
+from toolkit.nn.image_input import check_images
+
+
+class Posterior(NamedTuple):
+    """A diagonal normal distribution of the latent code."""
+
+    mean: Tensor
+    """``(B, D)``."""
+    log_variance: Tensor
+    """``(B, D)``."""
+
+
+class ConvVAE(nn.Module):
+    """Strided convolutions to a dense layer and the code; the decoder is the mirror image.
+
+    Args:
+        in_channels: C.
+        image_size: ``(H, W)``, divisible by 2 for each width.
+        latent_dim: D.
+        widths: Channels after each halving; none is a dense network.
+        hidden: Units of the dense layers.
+
+    Raises:
+        UserError: An image that cannot be halved so often.
+
+    >>> net = ConvVAE(in_channels=1, image_size=(8, 8), latent_dim=3)
+    >>> net.decode(net.encode(torch.zeros(2, 1, 8, 8)).mean).shape
+    torch.Size([2, 1, 8, 8])
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        image_size: tuple[int, int],
+        latent_dim: int = 32,
+        widths: Sequence[int] = (32, 64),
+        hidden: int = 256,
+    ) -> None:
+        super().__init__()
+        factor = 2 ** len(widths)
+        if any(side % factor for side in image_size):
+            raise UserError(
+                f"ConvVAE.widths: {len(widths)} halvings need an image size divisible by {factor}, got "
+                f"{list(image_size)}; give fewer widths."
+            )
+        self.in_channels, self.image_size, self.latent_dim = in_channels, (image_size[0], image_size[1]), latent_dim
+        channels = [in_channels, *widths]
+        coarse = (channels[-1], image_size[0] // factor, image_size[1] // factor)
+        size = coarse[0] * coarse[1] * coarse[2]
+        down: list[nn.Module] = []
+        for before, after in pairwise(channels):
+            down += [nn.Conv2d(before, after, 4, 2, 1), nn.SiLU()]
+        self.encoder = nn.Sequential(
+            *down, nn.Flatten(), nn.Linear(size, hidden), nn.SiLU(), nn.Linear(hidden, 2 * latent_dim)
+        )
+        up: list[nn.Module] = []
+        for before, after in pairwise(channels[::-1]):
+            up += [nn.SiLU(), nn.ConvTranspose2d(before, after, 4, 2, 1)]
+        self.decoder = nn.Sequential(
+            *(nn.Linear(latent_dim, hidden), nn.SiLU(), nn.Linear(hidden, size), nn.Unflatten(1, coarse), *up)
+        )
+
+    def encode(self, image: Tensor) -> Posterior:
+        """The posterior of images ``(B, C, H, W)`` in ``[0, 1]``."""
+        check_images(image, self.in_channels, self.image_size)
+        mean, log_variance = self.encoder(2 * image - 1).chunk(2, dim=1)
+        return Posterior(mean, log_variance.clamp(-12, 12))
+
+    def decode(self, code: Tensor) -> Tensor:
+        """What the likelihood takes, ``(B, C, H, W)``, of codes ``(B, D)``."""
+        output: Tensor = self.decoder(code)
+        return output
+
+    def forward(self, image: Tensor) -> Tensor:
+        """Reconstruct from the mean code."""
+        return self.decode(self.encode(image).mean)
