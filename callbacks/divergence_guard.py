@@ -28,6 +28,8 @@ class DivergenceGuard(Callback):
     named in a warning. After ``max_skips`` skipped steps in a row the last checkpoint is loaded and the training goes
     on from there with the batches to come; after ``max_rollbacks`` of these it ends.
 
+    Several optimizers have a mean norm each; a training step in which one of them was skipped counts as skipped.
+
     Args:
         last: Where the last checkpoint is.
         spike_factor: What is a spike, in multiples of the mean norm; none if None.
@@ -50,13 +52,17 @@ class DivergenceGuard(Callback):
         self.spike_factor = spike_factor
         self.max_skips = max_skips
         self.max_rollbacks = max_rollbacks
-        self._state = {"skips": 0, "rollbacks": 0, "steps": 0, "mean": 0.0}
+        self._state: dict[str, Any] = {"skips": 0, "rollbacks": 0, "is_skipped": False}
+        self._norms: list[dict[str, float]] = []
+        """Of each optimizer, its good steps and their mean norm."""
         self._samples: list[Tensor] = []
         self._buffers: list[Tensor] = []
         self._kept: list[Tensor] = []
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Note which buffers a forward pass may change."""
+        """Note which buffers a forward pass may change, and how many optimizers there are."""
+        missing = len(trainer.optimizers) - len(self._norms)
+        self._norms += [{"steps": 0, "mean": 0.0} for _ in range(missing)]
         self._buffers = [buffer for name, buffer in pl_module.named_buffers() if name.startswith("net.")]
         self._kept = [buffer.clone() for buffer in self._buffers]
 
@@ -65,6 +71,9 @@ class DivergenceGuard(Callback):
         if batch_idx % trainer.accumulate_grad_batches == 0:
             if self._state["skips"] >= self.max_skips:
                 self._roll_back(trainer, pl_module)
+            if not self._state["is_skipped"]:
+                self._state["skips"] = 0
+            self._state["is_skipped"] = False
             self._samples = []
             _copy(self._buffers, self._kept)
         index = getattr(batch, "index", None)
@@ -80,20 +89,21 @@ class DivergenceGuard(Callback):
         norm = float(total.full_tensor() if isinstance(total, DTensor) else total)
         if not math.isfinite(norm) and getattr(trainer.precision_plugin, "scaler", None) is not None:
             return  # float16: the loss scaler skips the step itself, and that is its everyday work
+        usual = self._norms[next(i for i, known in enumerate(trainer.optimizers) if known is optimizer)]
         limit = math.inf
-        if self.spike_factor is not None and self._state["steps"] >= WARMUP:
-            limit = self.spike_factor * self._state["mean"]
+        if self.spike_factor is not None and usual["steps"] >= WARMUP:
+            limit = self.spike_factor * usual["mean"]
         if math.isfinite(norm) and norm <= limit:
-            self._state["steps"] += 1
-            self._state["mean"] += (norm - self._state["mean"]) / min(self._state["steps"], 2 * WARMUP)
-            self._state["skips"] = 0
+            usual["steps"] += 1
+            usual["mean"] += (norm - usual["mean"]) / min(usual["steps"], 2 * WARMUP)
             return
         optimizer.zero_grad(set_to_none=True)  # optimizers leave weights without a gradient alone
         _copy(self._kept, self._buffers)
-        self._state["skips"] += 1
+        self._state["skips"] += not self._state["is_skipped"]
+        self._state["is_skipped"] = True
         rank_zero_warn(
             f"step {trainer.global_step}: skipped, the norm of the gradient is {norm:.3g} (mean "
-            f"{self._state['mean']:.3g}); samples {_numbers(self._samples)}."
+            f"{usual['mean']:.3g}); samples {_numbers(self._samples)}."
         )
 
     def _roll_back(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -121,12 +131,13 @@ class DivergenceGuard(Callback):
         rank_zero_warn(f"step {trainer.global_step}: rolled back to {str(checkpoint)!r} after bad gradients in a row.")
 
     def state_dict(self) -> dict[str, Any]:
-        """Counts and mean norm."""
-        return dict(self._state)
+        """Counts and mean norms."""
+        return self._state | {"norms": [dict(norm) for norm in self._norms]}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Restore them."""
-        self._state |= state_dict
+        self._norms = [dict(norm) for norm in state_dict["norms"]]
+        self._state = {name: state_dict[name] for name in self._state}
 
 
 def _copy(source: list[Tensor], target: list[Tensor]) -> None:

@@ -13,7 +13,7 @@ import torch
 from lightning.pytorch import LightningModule
 from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable, ReduceLROnPlateau
 from lightning.pytorch.core.mixins.hparams_mixin import _given_hyperparameters
-from lightning.pytorch.utilities.types import OptimizerLRScheduler
+from lightning.pytorch.utilities.types import OptimizerLRScheduler, OptimizerLRSchedulerConfig
 from torch import Tensor, nn
 from torch.optim import Optimizer
 from torchmetrics import MetricCollection
@@ -273,8 +273,12 @@ class Task(LightningModule, ABC):
         optimizer = self.optimizer(trainable) if self.optimizer else torch.optim.AdamW(trainable)
         for group in optimizer.param_groups:
             group["lr"] *= self.learning_rate_factor
+        return self._scheduled(optimizer)
+
+    def _scheduled(self, optimizer: Optimizer) -> OptimizerLRSchedulerConfig:
+        """An optimizer with the schedule that was asked for."""
         if self.scheduler is None:
-            return optimizer
+            return {"optimizer": optimizer}
         scheduler = self.scheduler(optimizer)
         has_horizon = isinstance(scheduler, HorizonScheduler)
         interval = self.scheduler_config.interval or ("step" if has_horizon else "epoch")
