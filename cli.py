@@ -18,6 +18,7 @@ verbs:
   test      evaluate on the test set        python cli.py test --ckpt_path RUN_FOLDER_OR_CHECKPOINT
   resume    go on with an interrupted run   python cli.py resume RUN_FOLDER
   predict   write predictions to a CSV      python cli.py predict --ckpt_path ... --input IMAGE_OR_FOLDER ...
+  sample    draw with a generative model      python cli.py sample RUN_FOLDER_OR_CHECKPOINT --class 7
   verify-resume  is a killed and resumed run the same?  python cli.py verify-resume --config CONFIG
   seeds     one config over n seeds         python cli.py seeds --config CONFIG --n 5
   consolidate  a sharded checkpoint as one file  python cli.py consolidate RUN_FOLDER_OR_CHECKPOINT
@@ -39,6 +40,8 @@ USAGE = {
     "predict": f"{EVALUATED} [--input FILE_OR_FOLDER ...] [--output CSV] [--top_k 5]\n\nWith --input, further "
     "options are --batch_size 64, --num_workers 0, --trainer.accelerator and --trainer.precision.\nWithout, the "
     "test split is predicted, and the options of fit apply.",
+    "sample": "RUN_FOLDER_OR_CHECKPOINT [--count 100] [--seed 0] [--class NAME_OR_NUMBER ...] [--output FOLDER]\n\n"
+    "Writes a grid and one PNG an image; of a conditional model the classes in turn, or those asked for.",
     "seeds": "--config CONFIG [--n 3] [--first 0] [--jobs 1] [options of fit]\n\nFits the config once a seed.",
     "verify-resume": "--config CONFIG [--steps 40] [--kill_after K] [options of fit]\n\nRuns the config whole, and "
     "killed and resumed, and compares samples, losses and weights of every step. Exit code 1 if they differ.",
@@ -58,6 +61,7 @@ USAGE = {
 """Of the verbs but fit, whose options the parser knows."""
 TRAINER_VERBS = ("fit", "resume", "validate", "test", "predict")
 VERBS = (*TRAINER_VERBS, "seeds", "verify-resume", "submit", "doctor", "consolidate", "list")
+VERBS = (*TRAINER_VERBS, "sample", "seeds", "verify-resume", "list")
 
 
 def main(args: Sequence[str] | None = None) -> Any:
@@ -105,6 +109,10 @@ def _run(words: list[str]) -> Any:
 
         print(listing())
         return None
+    if verb == "sample":
+        from toolkit.commands.sample import sample
+
+        return sample(rest)
     if verb == "seeds":
         from toolkit.commands.seeds import seeds
 

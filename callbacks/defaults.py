@@ -9,6 +9,7 @@ from callbacks.best_checkpoint import BestCheckpoint
 from callbacks.csv_logger import MetricsCSV
 from callbacks.divergence_guard import DivergenceGuard
 from callbacks.equal_batches import EqualBatches
+from callbacks.generated_images import Interpolation, Reconstructions, SampleGrid
 from callbacks.image_media import ConfusionMatrix, InputImages, WorstErrors
 from callbacks.last_checkpoint import LastCheckpoint
 from callbacks.learning_rate import StepLearningRate
@@ -22,6 +23,9 @@ from callbacks.summary import RunSummary
 from callbacks.throughput import Throughput
 from callbacks.wandb_logger import QuietWandbLogger
 from toolkit.commands.parts import Run
+from toolkit.generative.diffusion import DenoisingDiffusion
+from toolkit.generative.gan import GAN
+from toolkit.generative.vae import VAE
 from toolkit.secrets import mask
 from toolkit.task import Task
 from toolkit.vision.image_classification import ImageClassification
@@ -30,6 +34,9 @@ __all__ = ["PredictionWriter", "RunSummary", "new_run_folder", "newest_run"]
 
 MEDIA: dict[type[Task], tuple[type[Callback], ...]] = {
     ImageClassification: (InputImages, ConfusionMatrix, WorstErrors),
+    GAN: (SampleGrid, Interpolation),
+    VAE: (SampleGrid, Interpolation, Reconstructions),
+    DenoisingDiffusion: (SampleGrid,),
 }
 """The standard picture set of each family; a subclass of a task gets its parent's."""
 

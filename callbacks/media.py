@@ -83,6 +83,36 @@ class Image(Media):
         writer.add_image(key, self.pixels, step, dataformats="HWC")
 
 
+class Animation(Media):
+    """Pictures one after another, as a GIF.
+
+    Args:
+        frames: ``(H, W, 3)``, uint8, all of one size; at least one.
+        seconds: How long each is shown.
+    """
+
+    ending = ".gif"
+
+    def __init__(self, frames: Sequence[np.ndarray], seconds: float = 0.4) -> None:
+        self.frames, self.seconds = list(frames), seconds
+
+    def write(self, path: Path) -> None:
+        """Write a GIF that repeats."""
+        import PIL.Image
+
+        first, *others = (PIL.Image.fromarray(frame) for frame in self.frames)
+        milliseconds = int(1000 * self.seconds)
+        first.save(path, format="GIF", save_all=True, append_images=others, duration=milliseconds, loop=0)
+
+    def for_wandb(self) -> Any:
+        """The last frame: a ``wandb.Video`` needs a package more."""
+        return Image(self.frames[-1]).for_wandb()
+
+    def to_tensorboard(self, writer: Any, key: str, step: int) -> None:
+        """The last frame, likewise."""
+        Image(self.frames[-1]).to_tensorboard(writer, key, step)
+
+
 class Table(Media):
     """Rows under column names.
 

@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 import torch
 from lightning.pytorch.core.optimizer import LightningOptimizer
 from lightning.pytorch.loops.utilities import _block_parallel_sync_behavior
-from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
+from lightning.pytorch.utilities.types import OptimizerConfig, OptimizerLRSchedulerConfig
 from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import ReduceLROnPlateau
@@ -99,16 +99,16 @@ class ManualTask(Task, ABC):
         super().on_train_epoch_end()
         self._move_schedules("epoch", self.trainer.current_epoch + 1)
 
-    def _scheduled(self, optimizer: Optimizer) -> OptimizerLRSchedulerConfig:
+    def _scheduled(self, optimizer: Optimizer) -> OptimizerConfig | OptimizerLRSchedulerConfig:
         """Without the monitor, which Lightning would warn that it ignores."""
         scheduled = super()._scheduled(optimizer)
         if "lr_scheduler" in scheduled:
-            scheduled["lr_scheduler"].pop("monitor")  # type: ignore[union-attr,typeddict-item]
+            scheduled["lr_scheduler"].pop("monitor")  # type: ignore[union-attr]
         return scheduled
 
     def _optimizer_list(self) -> list[LightningOptimizer]:
         optimizers = self.optimizers()
-        return optimizers if isinstance(optimizers, list) else [optimizers]  # type: ignore[return-value,list-item]
+        return optimizers if isinstance(optimizers, list) else [optimizers]
 
     @contextlib.contextmanager
     def _counting_once(self) -> Iterator[None]:

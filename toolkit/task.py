@@ -13,7 +13,7 @@ import torch
 from lightning.pytorch import LightningModule
 from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable, ReduceLROnPlateau
 from lightning.pytorch.core.mixins.hparams_mixin import _given_hyperparameters
-from lightning.pytorch.utilities.types import OptimizerLRScheduler, OptimizerLRSchedulerConfig
+from lightning.pytorch.utilities.types import OptimizerConfig, OptimizerLRScheduler, OptimizerLRSchedulerConfig
 from torch import Tensor, nn
 from torch.optim import Optimizer
 from torchmetrics import MetricCollection
@@ -275,7 +275,7 @@ class Task(LightningModule, ABC):
             group["lr"] *= self.learning_rate_factor
         return self._scheduled(optimizer)
 
-    def _scheduled(self, optimizer: Optimizer) -> OptimizerLRSchedulerConfig:
+    def _scheduled(self, optimizer: Optimizer) -> OptimizerConfig | OptimizerLRSchedulerConfig:
         """An optimizer with the schedule that was asked for."""
         if self.scheduler is None:
             return {"optimizer": optimizer}

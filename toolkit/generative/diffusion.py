@@ -63,6 +63,7 @@ class DenoisingDiffusion(Task, ImageGenerator):
         UserError: A number out of its range.
     """
 
+    net: UNet
     signal_share: Tensor
 
     def __init__(

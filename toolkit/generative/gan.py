@@ -11,7 +11,7 @@ from torch import Tensor
 from torchmetrics import MetricCollection
 
 from toolkit.errors import UserError
-from toolkit.generative.image_generator import ImageGenerator
+from toolkit.generative.image_generator import CodeGenerator
 from toolkit.generative.networks.adversarial_pair import AdversarialPair
 from toolkit.keys import keyed_normal, keyed_uniform
 from toolkit.losses.adversarial import AdversarialLoss
@@ -42,7 +42,7 @@ class RealImages(NamedTuple):
     """``(B,)``, int64, of which codes are drawn."""
 
 
-class GAN(ManualTask, ImageGenerator):
+class GAN(ManualTask, CodeGenerator):
     """A generator against a discriminator.
 
     Goodfellow et al., "Generative Adversarial Nets", NeurIPS 2014. One training step is one batch: it is dealt to
@@ -74,6 +74,7 @@ class GAN(ManualTask, ImageGenerator):
         UserError: ``critic_steps`` is not positive; in training, a batch with fewer images than parts.
     """
 
+    net: AdversarialPair
     monitor = "val/frechet_pixels"
     mode = "min"
 
@@ -96,7 +97,7 @@ class GAN(ManualTask, ImageGenerator):
     ) -> None:
         if critic_steps < 1:
             raise UserError(f"model.init_args.critic_steps: need at least 1, got {critic_steps}.")
-        side = [min(POOLED, length) for length in image_size]
+        side = (min(POOLED, image_size[0]), min(POOLED, image_size[1]))
         super().__init__(
             net,
             gradient_clip_val=gradient_clip_val,
@@ -184,9 +185,13 @@ class GAN(ManualTask, ImageGenerator):
 
     # What is drawn and predicted --------------------------------------------------------------------------------------
 
-    def draw(self, key: Tensor, label: Tensor | None) -> Tensor:
-        """Images of codes that are drawn by key."""
-        image: Tensor = self.net.generate(self._code(key, GENERATOR), label)
+    def codes(self, key: Tensor) -> Tensor:
+        """Codes drawn by key."""
+        return self._code(key, GENERATOR)
+
+    def decode(self, code: Tensor, label: Tensor | None) -> Tensor:
+        """Images of codes, in ``[0, 1]``."""
+        image: Tensor = self.net.generate(code, label)
         return (image + 1) / 2
 
     def predict_step(self, batch: ImageBatch, batch_idx: int) -> ImageScore:

@@ -61,6 +61,43 @@ class ImageGenerator(ABC):
         return torch.cat(drawn).clamp(0, 1)
 
 
+class CodeGenerator(ImageGenerator, ABC):
+    """An `ImageGenerator` whose images are functions of a code with a standard normal distribution."""
+
+    @abstractmethod
+    def codes(self, key: Tensor) -> Tensor:
+        """Codes ``(N, Z)``, drawn by key."""
+
+    @abstractmethod
+    def decode(self, code: Tensor, label: Tensor | None) -> Tensor:
+        """Images ``(N, C, H, W)`` in ``[0, 1]`` of codes ``(N, Z)`` and classes ``(N,)``."""
+
+    def draw(self, key: Tensor, label: Tensor | None) -> Tensor:
+        """Decode what was drawn."""
+        return self.decode(self.codes(key), label)
+
+
+def interpolate(start: Tensor, end: Tensor, steps: int) -> Tensor:
+    """Codes on the great circles between others, whose norm stays usual (White, "Sampling Generative Networks", 2016).
+
+    Args:
+        start: ``(N, Z)``.
+        end: ``(N, Z)``.
+        steps: Codes on each way, both ends included.
+
+    Returns:
+        ``(N, steps, Z)``.
+
+    >>> interpolate(torch.tensor([[1.0, 0.0]]), torch.tensor([[0.0, 1.0]]), 3)[0, 1].tolist()
+    [0.7071067690849304, 0.7071067690849304]
+    """
+    cosine = torch.cosine_similarity(start, end, dim=1).clamp(-0.9999, 0.9999)
+    angle = cosine.acos()[:, None, None]  # (N, 1, 1)
+    way = torch.linspace(0, 1, steps, device=start.device, dtype=start.dtype)[:, None]  # (steps, 1)
+    sine = angle.sin()
+    return ((1 - way) * angle).sin() / sine * start[:, None] + (way * angle).sin() / sine * end[:, None]
+
+
 def class_number(name: str, class_names: Sequence[str]) -> int:
     """The number of a class that is given by name or number.
 

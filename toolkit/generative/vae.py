@@ -7,7 +7,7 @@ import torch
 from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
 from torch import Tensor
 
-from toolkit.generative.image_generator import ImageGenerator
+from toolkit.generative.image_generator import CodeGenerator
 from toolkit.generative.networks.conv_vae import ConvVAE, Posterior
 from toolkit.keys import keyed_normal, keyed_uniform, sample_keys
 from toolkit.losses.gaussian_kl import GaussianKL, gaussian_kl
@@ -22,7 +22,7 @@ BINARISATION_SEED = 2013
 """Of the binarised validation and test images, which are the same in every run."""
 
 
-class VAE(Task, ImageGenerator):
+class VAE(Task, CodeGenerator):
     """A latent code for each image: encoder and decoder maximise the evidence lower bound (ELBO).
 
     Kingma and Welling, "Auto-Encoding Variational Bayes", ICLR 2014. Images are in ``[0, 1]``. With binary pixels each
@@ -40,6 +40,7 @@ class VAE(Task, ImageGenerator):
         scheduler_config: When the scheduler steps.
     """
 
+    net: ConvVAE
     monitor = "val/elbo"
     mode = "max"
     is_conditional = False
@@ -101,10 +102,13 @@ class VAE(Task, ImageGenerator):
         log_likelihood, posterior = self.bound(self.target(batch, "test"), batch.key)
         return log_likelihood - gaussian_kl(*posterior).sum(dim=1)
 
-    def draw(self, key: Tensor, label: Tensor | None) -> Tensor:
-        """Mean images of codes from the prior."""
-        noise = keyed_normal(key, CODE, self.net.latent_dim).to(self.dtype)
-        return self.likelihood.mean(self.net.decode(noise))
+    def codes(self, key: Tensor) -> Tensor:
+        """Codes from the prior."""
+        return keyed_normal(key, CODE, self.net.latent_dim).to(self.dtype)
+
+    def decode(self, code: Tensor, label: Tensor | None) -> Tensor:
+        """Mean images of codes."""
+        return self.likelihood.mean(self.net.decode(code))
 
     def reconstruct(self, image: Tensor) -> Tensor:
         """Mean images of the mean codes of images ``(B, C, H, W)``, uint8 or in ``[0, 1]``."""

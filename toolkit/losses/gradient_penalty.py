@@ -27,7 +27,8 @@ def gradient_penalty(critic: Critic, real: Tensor, fake: Tensor, uniform: Tensor
         raise UserError(f"gradient_penalty: real images {tuple(real.shape)}, generated ones {tuple(fake.shape)}.")
     between = torch.lerp(real, fake, uniform.to(real.dtype)[:, None, None, None])
     norm = input_gradient(critic, between).norm(dim=1)  # (B,)
-    return (norm - 1).square().mean()
+    penalty: Tensor = (norm - 1).square().mean()
+    return penalty
 
 
 class GradientPenalty(DiscriminatorPenalty):

@@ -28,7 +28,8 @@ def frechet_distance(mean_a: Tensor, cov_a: Tensor, mean_b: Tensor, cov_b: Tenso
     eigenvalues, vectors = torch.linalg.eigh(cov_a)
     root = vectors * eigenvalues.clamp(min=0).sqrt() @ vectors.T  # C_a^(1/2): the product below is symmetric
     shared = torch.linalg.eigvalsh(root @ cov_b @ root).clamp(min=0).sqrt().sum()
-    return ((mean_a - mean_b).square().sum() + cov_a.trace() + cov_b.trace() - 2 * shared).clamp(min=0)
+    distance: Tensor = (mean_a - mean_b).square().sum() + cov_a.trace() + cov_b.trace() - 2 * shared
+    return distance.clamp(min=0)
 
 
 class FrechetDistance(Metric):

@@ -52,8 +52,8 @@ class _Block(nn.Module):
         y = self.conv1(F.silu(self.norm1(x)))
         scale, shift = self.modulation(embedding)[:, :, None, None].chunk(2, dim=1)
         y = self.conv2(F.silu(self.norm2(y) * (1 + scale) + shift))
-        shortcut: Tensor = self.shortcut(x)
-        return shortcut + y
+        output: Tensor = self.shortcut(x) + y
+        return output
 
 
 class UNet(nn.Module):
@@ -157,7 +157,8 @@ class UNet(nn.Module):
             x = block(torch.cat([x, kept.pop()], dim=1), embedding)
             if number % self.blocks == 0 and number < len(self.up):
                 x = self.grow[number // self.blocks - 1](F.interpolate(x, scale_factor=2))
-        return F.pixel_shuffle(self.head(x), self.patch)
+        output: Tensor = F.pixel_shuffle(self.head(x), self.patch)
+        return output
 
     def _embedding(self, image: Tensor, time: Tensor, label: Tensor | None) -> Tensor:
         embedding: Tensor = self.embed_time(sinusoidal_embedding(time, self.width).to(image.dtype))

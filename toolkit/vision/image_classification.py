@@ -15,6 +15,7 @@ from torchmetrics import MetricCollection
 from torchmetrics.classification import MulticlassAccuracy, MulticlassCalibrationError, MulticlassF1Score
 
 from toolkit.errors import UserError
+from toolkit.metrics.classifier_scores import Reading
 from toolkit.nn.augmentation import Augmentation, Mixing, to_float
 from toolkit.nn.normalize import Normalize
 from toolkit.nn.pretrained import PretrainedNetwork
@@ -107,6 +108,20 @@ class ImageClassification(Task):
             image = self.augment(image, batch.key)
         normalized: Tensor = self.normalize(to_float(image))
         return normalized.to(self.dtype, memory_format=self.memory_format)
+
+    def read(self, image: Tensor) -> Reading:
+        """What the last layer sees of images ``(B, C, H, W)`` in ``[0, 1]``, and the logits: for scores of generators.
+
+        Raises:
+            UserError: The network has no ``forward_features``.
+        """
+        features = getattr(self.net, "forward_features", None)
+        if features is None:
+            raise UserError(
+                f"classifier: {type(self.net).__name__} has no forward_features; use SmallCNN or CIFARResNet."
+            )
+        x = self.normalize(image).to(self.dtype)
+        return Reading(features(x), self._logits(x))
 
     def step(self, batch: ImageBatch, stage: Stage) -> StepOutput:
         """Loss, accuracy and metrics of a batch; samples that could not be read count nowhere."""

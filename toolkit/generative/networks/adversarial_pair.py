@@ -8,6 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from toolkit.errors import UserError
+from toolkit.nn.spectral_norm import spectral_norm as spectral_norm_of
 
 
 class AdversarialPair(nn.Module):
@@ -47,7 +48,7 @@ class AdversarialPair(nn.Module):
         if spectral_norm:
             for module in self.discriminator.modules():
                 if isinstance(module, (nn.Conv2d, nn.Linear, nn.Embedding)):
-                    nn.utils.parametrizations.spectral_norm(module)
+                    spectral_norm_of(module)
 
     def generate(self, code: Tensor, label: Tensor | None = None) -> Tensor:
         """Images ``(B, C, H, W)`` in ``[-1, 1]`` of codes ``(B, Z)`` and classes ``(B,)``."""

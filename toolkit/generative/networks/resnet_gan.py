@@ -18,7 +18,8 @@ class _Up(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         y = self.conv1(F.interpolate(F.relu(self.norm1(x)), scale_factor=2))
         y = self.conv2(F.relu(self.norm2(y)))
-        return y + self.shortcut(F.interpolate(x, scale_factor=2))
+        output: Tensor = y + self.shortcut(F.interpolate(x, scale_factor=2))
+        return output
 
 
 class _Down(nn.Module):
@@ -33,7 +34,8 @@ class _Down(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         y = self.conv1(x if self.is_first else F.relu(x))
         y = F.avg_pool2d(self.conv2(F.relu(y)), 2)
-        return y + self.shortcut(F.avg_pool2d(x, 2))
+        output: Tensor = y + self.shortcut(F.avg_pool2d(x, 2))
+        return output
 
 
 class ResNetGAN(AdversarialPair):

@@ -1,0 +1,110 @@
+"""Score generators of MNIST side by side by the toolkit's own classifier.
+
+    python benchmarks/generative_scores.py --data DIR --classifier RUN --models gan=RUN [vae=RUN ...] [--json FILE]
+
+RUN is a run folder or checkpoint: of configs/vision/classification_mnist.yaml for the classifier, of
+configs/generative/*_mnist.yaml for the models. Each draws --count images, classes in turn. Reported are the Fréchet
+classifier distance to the 10,000 test images, beside its floor (that of 10,000 training images), the share that the
+classifier reads as the class asked for, and precision and recall of manifolds. With --inception FILE (weights that
+torchmetrics' `NoTrainInceptionV3` reads) the true FID is reported as well.
+"""
+
+import argparse
+import json
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+import toolkit
+from datamodules.mnist import MNISTDataModule
+from toolkit.generative.image_generator import ImageGenerator
+from toolkit.metrics.classifier_scores import FrechetClassifierDistance, share_as_asked
+from toolkit.metrics.manifold import manifold_precision_recall
+from toolkit.vision.image_classification import ImageClassification
+
+CHUNK = 1000
+MANIFOLD = 2000
+"""Images whose neighbourhoods are compared."""
+
+
+def images_of(data: MNISTDataModule, stage: Any) -> tuple[Tensor, Tensor]:
+    """Images in ``[0, 1]`` and labels of a split."""
+    split = data.dataset(stage)
+    image, label = split.read(torch.arange(len(split)))
+    return image.float() / 255, label
+
+
+@torch.no_grad()
+def read(classifier: ImageClassification, image: Tensor) -> tuple[Tensor, Tensor]:
+    """Features and logits, in parts."""
+    parts = [classifier.read(part) for part in image.split(CHUNK)]
+    return torch.cat([p.features for p in parts]), torch.cat([p.logits for p in parts])
+
+
+def score(classifier: ImageClassification, real: Tensor, fake: Tensor, label: Tensor | None) -> dict[str, float]:
+    """All scores of one set of images against the real ones."""
+    (real_features, _), (features, logits) = read(classifier, real), read(classifier, fake)
+    distance = FrechetClassifierDistance(classifier, features.shape[1])
+    for a, b in zip(real.split(CHUNK), fake.split(CHUNK), strict=False):
+        distance.update(a, b)
+    precision, recall = manifold_precision_recall(real_features[:MANIFOLD], features[:MANIFOLD])
+    values = {"frechet_classifier_distance": float(distance.compute()), "precision": precision, "recall": recall}
+    return values | ({} if label is None else {"as_asked": share_as_asked(logits, label)})
+
+
+def fid(weights: str, real: Tensor, fake: Tensor) -> float:
+    """The true FID, by torchmetrics, on the user's Inception weights."""
+    from torchmetrics.image.fid import FrechetInceptionDistance, NoTrainInceptionV3
+
+    network = NoTrainInceptionV3("inception-v3-compat", ["2048"], feature_extractor_weights_path=weights)
+    metric = FrechetInceptionDistance(feature=network, normalize=True)
+    for image, is_real in ((real, True), (fake, False)):
+        for part in image.split(100):
+            metric.update(part.expand(-1, 3, -1, -1), real=is_real)
+    return float(metric.compute())
+
+
+def main() -> None:
+    """Score, print, and write."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", required=True)
+    parser.add_argument("--classifier", required=True)
+    parser.add_argument("--models", nargs="+", required=True, help="NAME=RUN")
+    parser.add_argument("--count", type=int, default=10_000)
+    parser.add_argument("--inception")
+    parser.add_argument("--json", type=Path)
+    options = parser.parse_args()
+    torch.set_num_threads(1)
+    classifier = toolkit.load(options.classifier)
+    assert isinstance(classifier, ImageClassification)
+    data = MNISTDataModule(root=options.data)
+    real, real_label = images_of(data, "test")
+    train, train_label = images_of(data, "train")
+    rows = {"real (floor)": score(classifier, real, train[: len(real)], train_label[: len(real)])}
+    accuracy = share_as_asked(read(classifier, real)[1], real_label)
+    for word in options.models:
+        name, _, run = word.partition("=")
+        model = toolkit.load(run)
+        assert isinstance(model, ImageGenerator)
+        label = torch.arange(options.count) % len(model.class_names) if model.is_conditional else None
+        began = time.process_time()
+        fake = model.sample(options.count, seed=0, label=label)
+        rows[name] = {"sampling_cpu_seconds": time.process_time() - began} | score(classifier, real, fake, label)
+        if options.inception:
+            rows[name]["fid"] = fid(options.inception, real, fake)
+    print(f"classifier  {options.classifier}, accuracy {accuracy:.4f} on {len(real)} test images")
+    for name, values in rows.items():
+        print(f"{name:<14}" + "  ".join(f"{key} {value:.4g}" for key, value in values.items()))
+    if options.json:
+        floor = rows["real (floor)"]["frechet_classifier_distance"]
+        flat = {f"{name}/{key}": v for name, values in rows.items() for key, v in values.items()}
+        options.json.write_text(json.dumps(flat | {"floor": floor, "classifier_acc": accuracy}, indent=1))
+
+
+if __name__ == "__main__":
+    main()
