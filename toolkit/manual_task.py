@@ -102,8 +102,8 @@ class ManualTask(Task, ABC):
     def _scheduled(self, optimizer: Optimizer) -> OptimizerConfig | OptimizerLRSchedulerConfig:
         """Without the monitor, which Lightning would warn that it ignores."""
         scheduled = super()._scheduled(optimizer)
-        if "lr_scheduler" in scheduled:
-            scheduled["lr_scheduler"].pop("monitor")  # type: ignore[union-attr]
+        scheduler: Any = scheduled.get("lr_scheduler", {})
+        scheduler.pop("monitor", None)
         return scheduled
 
     def _optimizer_list(self) -> list[LightningOptimizer]:
