@@ -56,7 +56,10 @@ class SampleGrid(Callback):
 
         folder = Path(trainer.log_dir or trainer.default_root_dir) / "media" / KEY
         files = sorted(folder.glob("*.png")) if trainer.is_global_zero else []
-        frames = [np.asarray(PIL.Image.open(file).convert("RGB")) for file in files]
+        frames = []
+        for file in files:
+            with PIL.Image.open(file) as picture:
+                frames.append(np.asarray(picture.convert("RGB")))
         if len(frames) > 1:
             log_media(trainer, "val/samples_animation", Animation(frames))
 
