@@ -2,9 +2,9 @@
 
     python benchmarks/generative_scores.py --data DIR --classifier RUN --models gan=RUN [vae=RUN ...] [--json FILE]
 
-RUN is a run folder or checkpoint: of configs/vision/classification_mnist.yaml for the classifier, of
-configs/generative/*_mnist.yaml for the models. Each draws --count images, classes in turn. Reported are the Fréchet
-classifier distance to the 10,000 test images, beside its floor (that of 10,000 training images), the share that the
+RUN is a run folder or checkpoint, or a config that is trained first: configs/vision/classification_mnist.yaml for the
+classifier, configs/generative/*_mnist.yaml for the models. Each draws --count images, classes in turn. Reported are the Fréchet
+classifier distance to as many test images, beside its floor (that of as many training images), the share that the
 classifier reads as the class asked for, and precision and recall of manifolds. With --inception FILE (weights that
 torchmetrics' `NoTrainInceptionV3` reads) the true FID is reported as well.
 """
@@ -12,6 +12,7 @@ torchmetrics' `NoTrainInceptionV3` reads) the true FID is reported as well.
 import argparse
 import json
 import sys
+import tempfile
 import time
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,7 @@ from torch import Tensor
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 import toolkit
+from cli import main as cli
 from datamodules.mnist import MNISTDataModule
 from toolkit.generative.image_generator import ImageGenerator
 from toolkit.metrics.classifier_scores import FrechetClassifierDistance, share_as_asked
@@ -69,6 +71,20 @@ def fid(weights: str, real: Tensor, fake: Tensor) -> float:
     return float(metric.compute())
 
 
+def trained(run: str, data: str, folder: str) -> Path:
+    """The run folder that is meant; a config is trained."""
+    if not run.endswith(".yaml"):
+        return Path(run)
+    made = cli(["fit", "--config", run, "--data.root", data, "--runs", folder, "--wandb.enabled=false"])
+    return Path(made.run_folder)
+
+
+def training_cost(run: Path) -> dict[str, float]:
+    """CPU seconds of the training, where the run says so."""
+    file = run / "summary.json"
+    return {"train_cpu_seconds": json.loads(file.read_text())["train_cpu_seconds"]} if file.is_file() else {}
+
+
 def main() -> None:
     """Score, print, and write."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -80,24 +96,31 @@ def main() -> None:
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
     torch.set_num_threads(1)
-    classifier = toolkit.load(options.classifier)
+    folder = tempfile.mkdtemp()
+    classifier_run = trained(options.classifier, options.data, folder)
+    classifier = toolkit.load(classifier_run)
     assert isinstance(classifier, ImageClassification)
     data = MNISTDataModule(root=options.data)
     real, real_label = images_of(data, "test")
+    accuracy = share_as_asked(read(classifier, real)[1], real_label)
+    real = real[: options.count]  # the distance falls with the number of images: floor and models have the same
     train, train_label = images_of(data, "train")
     rows = {"real (floor)": score(classifier, real, train[: len(real)], train_label[: len(real)])}
-    accuracy = share_as_asked(read(classifier, real)[1], real_label)
     for word in options.models:
-        name, _, run = word.partition("=")
+        name, _, given = word.partition("=")
+        run = trained(given, options.data, folder)
         model = toolkit.load(run)
         assert isinstance(model, ImageGenerator)
         label = torch.arange(options.count) % len(model.class_names) if model.is_conditional else None
         began = time.process_time()
         fake = model.sample(options.count, seed=0, label=label)
-        rows[name] = {"sampling_cpu_seconds": time.process_time() - began} | score(classifier, real, fake, label)
+        cost = training_cost(run) | {"sampling_cpu_seconds": time.process_time() - began}
+        rows[name] = cost | score(classifier, real, fake, label)
         if options.inception:
             rows[name]["fid"] = fid(options.inception, real, fake)
-    print(f"classifier  {options.classifier}, accuracy {accuracy:.4f} on {len(real)} test images")
+    print(
+        f"classifier  {classifier_run}, accuracy {accuracy:.4f} on {len(real_label)} test images; {len(real)} images of each kind"
+    )
     for name, values in rows.items():
         print(f"{name:<14}" + "  ".join(f"{key} {value:.4g}" for key, value in values.items()))
     if options.json:

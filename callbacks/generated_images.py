@@ -60,8 +60,8 @@ class SampleGrid(Callback):
         for file in files:
             with PIL.Image.open(file) as picture:
                 frames.append(np.asarray(picture.convert("RGB")))
-        if len(frames) > 1:
-            log_media(trainer, "val/samples_animation", Animation(frames))
+        if trainer.strategy.broadcast(len(frames) > 1):  # every rank must come to log_media, or none
+            log_media(trainer, "val/samples_animation", Animation(frames or [np.zeros((1, 1, 3), dtype=np.uint8)]))
 
 
 class Interpolation(Callback):
