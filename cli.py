@@ -40,7 +40,7 @@ USAGE = {
     "predict": f"{EVALUATED} [--input FILE_OR_FOLDER ...] [--output CSV] [--top_k 5]\n\nWith --input, further "
     "options are --batch_size 64, --num_workers 0, --trainer.accelerator and --trainer.precision.\nWithout, the "
     "test split is predicted, and the options of fit apply.",
-    "sample": "RUN_FOLDER_OR_CHECKPOINT [--count 100] [--seed 0] [--class NAME_OR_NUMBER ...] [--output FOLDER]\n\n"
+    "sample": f"{EVALUATED} [--count 100] [--seed 0] [--class NAME_OR_NUMBER ...] [--output FOLDER]\n\n"
     "Writes a grid and one PNG an image; of a conditional model the classes in turn, or those asked for.",
     "seeds": "--config CONFIG [--n 3] [--first 0] [--jobs 1] [options of fit]\n\nFits the config once a seed.",
     "verify-resume": "--config CONFIG [--steps 40] [--kill_after K] [options of fit]\n\nRuns the config whole, and "
@@ -112,7 +112,7 @@ def _run(words: list[str]) -> Any:
     if verb == "sample":
         from toolkit.commands.sample import sample
 
-        return sample(rest)
+        return sample(rest, _parts())
     if verb == "seeds":
         from toolkit.commands.seeds import seeds
 

@@ -118,9 +118,8 @@ def main() -> None:
         rows[name] = cost | score(classifier, real, fake, label)
         if options.inception:
             rows[name]["fid"] = fid(options.inception, real, fake)
-    print(
-        f"classifier  {classifier_run}, accuracy {accuracy:.4f} on {len(real_label)} test images; {len(real)} images of each kind"
-    )
+    print(f"classifier  {classifier_run}, accuracy {accuracy:.4f} on {len(real_label)} test images")
+    print(f"scored      {len(real)} images of each kind")
     for name, values in rows.items():
         print(f"{name:<14}" + "  ".join(f"{key} {value:.4g}" for key, value in values.items()))
     if options.json:

@@ -59,7 +59,7 @@ def _predict_inputs(inputs: Sequence[str], args: Sequence[str], writer: Callback
     parser.add_argument("--num_workers", type=int, default=0)
     parser.add_argument("--trainer.accelerator", type=str, default="auto")
     parser.add_argument("--trainer.precision", type=str | int | None, default=None)
-    paths, rest = _take_checkpoint(args, parts)
+    paths, rest = take_checkpoint(args, parts)
     parser.words = rest
     options = parser.parse_args(rest)
     task = load(paths)
@@ -83,6 +83,8 @@ def _stored_run(verb: str, args: Sequence[str], parts: Parts) -> Iterator[tuple[
     """The checkpoint that a command line means, and the command line with the stored config before its own options."""
     checkpoint, rest = _take_checkpoint(args, parts)
     stored = read_checkpoint(checkpoint, sharded=False).get("config")
+    checkpoint, rest = take_checkpoint(args, parts)
+    stored = read_checkpoint(checkpoint).get("config")
     if stored is None:
         raise UserError(
             f"checkpoint {str(checkpoint)!r}: it was written by a task built in Python and holds no config; use "
@@ -95,7 +97,7 @@ def _stored_run(verb: str, args: Sequence[str], parts: Parts) -> Iterator[tuple[
         yield checkpoint, ["--config", file, *rest]
 
 
-def _take_checkpoint(args: Sequence[str], parts: Parts) -> tuple[Path, list[str]]:
+def take_checkpoint(args: Sequence[str], parts: Parts) -> tuple[Path, list[str]]:
     """Find the checkpoint: given as ``--ckpt_path`` or first word, or the best of the newest run of ``--config``."""
     given, rest = take_option(args, "ckpt_path")
     if not given and rest and not rest[0].startswith("-"):

@@ -8,7 +8,9 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from toolkit.checkpoint import find_checkpoint, load
+from toolkit.checkpoint import load
+from toolkit.commands.evaluate import take_checkpoint
+from toolkit.commands.parts import Parts
 from toolkit.errors import UserError
 from toolkit.generative.image_generator import ImageGenerator, class_number
 from toolkit.generative.picture_grid import picture_grid
@@ -19,11 +21,12 @@ class _Parser(argparse.ArgumentParser):
         raise UserError(f"sample: {message}. Write python cli.py sample RUN_FOLDER_OR_CHECKPOINT [--count 100].")
 
 
-def sample(args: Sequence[str]) -> Path:
+def sample(args: Sequence[str], parts: Parts) -> Path:
     """Draw, write ``grid.png`` and one PNG an image, and say where.
 
     Args:
         args: The command line after the verb.
+        parts: Finds the newest run of a config.
 
     Returns:
         The folder.
@@ -32,19 +35,14 @@ def sample(args: Sequence[str]) -> Path:
         UserError: A mistake in the command line; no generative model; a class that there is not.
     """
     parser = _Parser(prog="cli.py sample", add_help=False)
-    parser.add_argument("checkpoint", nargs="?")
-    parser.add_argument("--ckpt_path")
     parser.add_argument("--count", type=int, default=100)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--class", dest="classes", nargs="+", default=[])
     parser.add_argument("--output", type=Path)
-    options = parser.parse_args(args)
-    path = options.ckpt_path or options.checkpoint
-    if path is None:
-        parser.error("name a checkpoint or run folder")
+    checkpoint, rest = take_checkpoint(args, parts)
+    options = parser.parse_args(rest)
     if options.count < 1:
         raise UserError(f"sample: count: need at least 1, got {options.count}.")
-    checkpoint = find_checkpoint(path)
     task = load(checkpoint)
     if not isinstance(task, ImageGenerator):
         raise UserError(f"sample: {type(task).__name__} draws no images; give a checkpoint of a generative model.")

@@ -37,7 +37,7 @@ def test_mistakes(run: str, workdir: Path, capsys: pytest.CaptureFixture[str]) -
     for words, message in [
         ([run, "--class", "cat"], "no class 'cat'; choose from 0, 1, 2"),
         ([run, "--count", "0"], "count: need at least 1, got 0"),
-        ([], "name a checkpoint or run folder"),
+        ([], "name one with --ckpt_path"),
         ([str(classifier)], "ImageClassification draws no images"),
     ]:
         with pytest.raises(SystemExit) as stopped:
