@@ -10,6 +10,7 @@ from torch import Tensor
 
 from toolkit.checkpoint import load
 from toolkit.commands.evaluate import take_checkpoint
+from toolkit.commands.parser import take_option
 from toolkit.commands.parts import Parts
 from toolkit.errors import UserError
 from toolkit.generative.image_generator import ImageGenerator, class_number
@@ -40,6 +41,7 @@ def sample(args: Sequence[str], parts: Parts) -> Path:
     parser.add_argument("--class", dest="classes", nargs="+", default=[])
     parser.add_argument("--output", type=Path)
     checkpoint, rest = take_checkpoint(args, parts)
+    _, rest = take_option(rest, "runs")
     options = parser.parse_args(rest)
     if options.count < 1:
         raise UserError(f"sample: count: need at least 1, got {options.count}.")

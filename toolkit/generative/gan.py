@@ -139,7 +139,8 @@ class GAN(ManualTask, CodeGenerator):
                 f"data.init_args.batch_size: a batch of {len(real.image)} images cannot be dealt to critic_steps "
                 f"{self.critic_steps} times accumulate {self.accumulate}; need at least {parts}."
             )
-        pieces = [RealImages(*fields) for fields in zip(*(field.tensor_split(parts) for field in real), strict=True)]
+        # Every parts-th image, so that an update has the same images on however many ranks.
+        pieces = [RealImages(*(field[first::parts] for field in real)) for first in range(parts)]
         updates = [pieces[first : first + self.accumulate] for first in range(0, parts, self.accumulate)]
         losses = [self.descend(DISCRIMINATOR, self._discriminator_loss, update) for update in updates]
         loss = self.descend(GENERATOR, self._generator_loss, updates[-1])
