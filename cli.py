@@ -60,8 +60,7 @@ USAGE = {
 }
 """Of the verbs but fit, whose options the parser knows."""
 TRAINER_VERBS = ("fit", "resume", "validate", "test", "predict")
-VERBS = (*TRAINER_VERBS, "seeds", "verify-resume", "submit", "doctor", "consolidate", "list")
-VERBS = (*TRAINER_VERBS, "sample", "seeds", "verify-resume", "list")
+VERBS = (*TRAINER_VERBS, "sample", "seeds", "verify-resume", "submit", "doctor", "consolidate", "list")
 
 
 def main(args: Sequence[str] | None = None) -> Any:

@@ -271,12 +271,12 @@ class Task(LightningModule, ABC):
         if not trainable:
             raise UserError("model: no parameter requires a gradient, so there is nothing to train; unfreeze a layer.")
         optimizer = self.optimizer(trainable) if self.optimizer else torch.optim.AdamW(trainable)
-        for group in optimizer.param_groups:
-            group["lr"] *= self.learning_rate_factor
         return self._scheduled(optimizer)
 
     def _scheduled(self, optimizer: Optimizer) -> OptimizerConfig | OptimizerLRSchedulerConfig:
         """An optimizer with the schedule that was asked for."""
+        for group in optimizer.param_groups:
+            group["lr"] *= self.learning_rate_factor
         if self.scheduler is None:
             return {"optimizer": optimizer}
         scheduler = self.scheduler(optimizer)

@@ -81,10 +81,8 @@ def _predict_inputs(inputs: Sequence[str], args: Sequence[str], writer: Callback
 @contextlib.contextmanager
 def _stored_run(verb: str, args: Sequence[str], parts: Parts) -> Iterator[tuple[Path, list[str]]]:
     """The checkpoint that a command line means, and the command line with the stored config before its own options."""
-    checkpoint, rest = _take_checkpoint(args, parts)
-    stored = read_checkpoint(checkpoint, sharded=False).get("config")
     checkpoint, rest = take_checkpoint(args, parts)
-    stored = read_checkpoint(checkpoint).get("config")
+    stored = read_checkpoint(checkpoint, sharded=False).get("config")
     if stored is None:
         raise UserError(
             f"checkpoint {str(checkpoint)!r}: it was written by a task built in Python and holds no config; use "
