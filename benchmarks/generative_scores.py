@@ -2,7 +2,7 @@
 
     python benchmarks/generative_scores.py --data DIR --classifier RUN --models gan=RUN [vae=RUN ...] [--json FILE]
 
-RUN is a run folder or checkpoint, or a config that is trained first: configs/vision/classification_mnist.yaml for the
+RUN is a run folder or checkpoint, or a config that is trained first, --seeds times: configs/vision/classification_mnist.yaml for the
 classifier, configs/generative/*_mnist.yaml for the models. Each draws --count images, classes in turn. Reported are the
 Fréchet classifier distance to as many test images, beside its floor (that of as many training images), the share that
 the classifier reads as the class asked for, and precision and recall of manifolds. With --inception FILE (weights that
@@ -11,6 +11,7 @@ torchmetrics' `NoTrainInceptionV3` reads) the true FID is reported as well.
 
 import argparse
 import json
+import statistics
 import sys
 import tempfile
 import time
@@ -71,11 +72,12 @@ def fid(weights: str, real: Tensor, fake: Tensor) -> float:
     return float(metric.compute())
 
 
-def trained(run: str, data: str, folder: str) -> Path:
+def trained(run: str, data: str, folder: str, seed: int = 0) -> Path:
     """The run folder that is meant; a config is trained."""
     if not run.endswith(".yaml"):
         return Path(run)
-    made = cli(["fit", "--config", run, "--data.root", data, "--runs", folder, "--wandb.enabled=false"])
+    words = ["fit", "--config", run, "--data.root", data, "--runs", folder, "--wandb.enabled=false"]
+    made = cli([*words, f"--seed_everything={seed}", "--trainer.enable_progress_bar=false"])
     return Path(made.run_folder)
 
 
@@ -85,6 +87,18 @@ def training_cost(run: Path) -> dict[str, float]:
     return {"train_cpu_seconds": json.loads(file.read_text())["train_cpu_seconds"]} if file.is_file() else {}
 
 
+def score_of_run(run: Path, classifier: ImageClassification, real: Tensor, inception: str | None) -> dict[str, float]:
+    """Scores of as many images as there are real ones, classes in turn, and what they cost."""
+    model = toolkit.load(run)
+    assert isinstance(model, ImageGenerator)
+    label = torch.arange(len(real)) % len(model.class_names) if model.is_conditional else None
+    began = time.process_time()
+    fake = model.sample(len(real), seed=0, label=label)
+    cost = training_cost(run) | {"sampling_cpu_seconds": time.process_time() - began}
+    values = cost | score(classifier, real, fake, label)
+    return values | ({"fid": fid(inception, real, fake)} if inception else {})
+
+
 def main() -> None:
     """Score, print, and write."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -92,6 +106,7 @@ def main() -> None:
     parser.add_argument("--classifier", required=True)
     parser.add_argument("--models", nargs="+", required=True, help="NAME=RUN")
     parser.add_argument("--count", type=int, default=10_000)
+    parser.add_argument("--seeds", type=int, default=1, help="trainings of each config")
     parser.add_argument("--inception")
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
@@ -105,27 +120,20 @@ def main() -> None:
     accuracy = share_as_asked(read(classifier, real)[1], real_label)
     real = real[: options.count]  # the distance falls with the number of images: floor and models have the same
     train, train_label = images_of(data, "train")
-    rows = {"real (floor)": score(classifier, real, train[: len(real)], train_label[: len(real)])}
+    rows = {"real (floor)": [score(classifier, real, train[: len(real)], train_label[: len(real)])]}
     for word in options.models:
         name, _, given = word.partition("=")
-        run = trained(given, options.data, folder)
-        model = toolkit.load(run)
-        assert isinstance(model, ImageGenerator)
-        label = torch.arange(options.count) % len(model.class_names) if model.is_conditional else None
-        began = time.process_time()
-        fake = model.sample(options.count, seed=0, label=label)
-        cost = training_cost(run) | {"sampling_cpu_seconds": time.process_time() - began}
-        rows[name] = cost | score(classifier, real, fake, label)
-        if options.inception:
-            rows[name]["fid"] = fid(options.inception, real, fake)
+        seeds = range(options.seeds if given.endswith(".yaml") else 1)
+        runs = [trained(given, options.data, folder, seed) for seed in seeds]
+        rows[name] = [score_of_run(run, classifier, real, options.inception) for run in runs]
     print(f"classifier  {classifier_run}, accuracy {accuracy:.4f} on {len(real_label)} test images")
     print(f"scored      {len(real)} images of each kind")
-    for name, values in rows.items():
-        print(f"{name:<14}" + "  ".join(f"{key} {value:.4g}" for key, value in values.items()))
+    found = {f"{name}/{key}": [row[key] for row in many] for name, many in rows.items() for key in many[0]}
+    for key, values in found.items():
+        print(f"{key:<44}{statistics.median(values):.4g}  [{min(values):.4g}, {max(values):.4g}]")
     if options.json:
-        floor = rows["real (floor)"]["frechet_classifier_distance"]
-        flat = {f"{name}/{key}": v for name, values in rows.items() for key, v in values.items()}
-        options.json.write_text(json.dumps(flat | {"floor": floor, "classifier_acc": accuracy}, indent=1))
+        spread = {k: {"median": statistics.median(v), "min": min(v), "max": max(v)} for k, v in found.items()}
+        options.json.write_text(json.dumps({"classifier_acc": accuracy, "statistics": spread}, indent=1))
 
 
 if __name__ == "__main__":

@@ -208,6 +208,8 @@ class _MetadataUnpickler(pickle.Unpickler):
 
     def find_class(self, module: str, name: str) -> Any:
         """Look up what the pickle names, if it is allowed."""
+        if module == "pathlib._local":  # where Python 3.13 has its paths
+            module = "pathlib"
         is_dtype = module == "torch" and isinstance(getattr(torch, name, None), torch.dtype)
         if name in METADATA.get(module, ()) or is_dtype:
             return super().find_class(module, name)

@@ -21,6 +21,7 @@ def fit(callbacks: list[CompileNetwork]) -> ImageClassification:
     return task
 
 
+@pytest.mark.filterwarnings("ignore:Guards may run slower on Python 3.13.0:RuntimeWarning")
 def test_trains_alike_and_keeps_the_names(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     compiled: list[str] = []
 
