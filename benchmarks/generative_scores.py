@@ -4,8 +4,9 @@
 
 RUN is a run folder or checkpoint, or a config that is trained first, --seeds times:
 configs/vision/classification_mnist.yaml for the classifier, configs/generative/*_mnist.yaml for the models. Each draws
---count images, classes in turn. Reported are, as the median over trainings with minimum and maximum, the Fréchet classifier distance to as many test images, beside its floor (that of as many training images), the share that
-the classifier reads as the class asked for, and precision and recall of manifolds. With --inception FILE (weights that
+--count images, classes in turn. Reported are, as the median over trainings with minimum and maximum, the Fréchet
+classifier distance to as many test images, beside its floor (that of as many training images), the share that the
+classifier reads as the class asked for, and precision and recall of manifolds. With --inception FILE (weights that
 torchmetrics' `NoTrainInceptionV3` reads) the true FID is reported as well.
 """
 
