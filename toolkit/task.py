@@ -24,7 +24,7 @@ from toolkit.metrics.running_means import RunningMeans
 from toolkit.nn.pretrained import without_pretrained
 from toolkit.optim.horizon import HorizonScheduler
 from toolkit.sharding import shard
-from toolkit.types import Stage, StepOutput
+from toolkit.types import Baseline, Stage, StepOutput
 
 
 @dataclass(frozen=True)
@@ -118,6 +118,16 @@ class Task(LightningModule, ABC):
     def forward(self, *args: Any, **kwargs: Any) -> Any:
         """The network's own forward."""
         return self.net(*args, **kwargs)
+
+    def baseline(self, data: Any, stage: Stage) -> Baseline | None:
+        """What a predictor that learned nothing scores on "val" or "test", to stand beside the results.
+
+        Args:
+            data: The DataModule, which knows what the labels allow; that is the answer here.
+            stage: Which split.
+        """
+        baseline: Baseline | None = data.baseline(stage)
+        return baseline
 
     def configure_model(self) -> None:
         """Deal the parameters to the devices if the strategy asks for it."""

@@ -25,7 +25,7 @@ def evaluate(verb: str, args: Sequence[str], parts: Parts) -> ToolkitCLI:
     run = getattr(cli.trainer, verb)
     metrics = run(cli.model, datamodule=cli.datamodule, ckpt_path=checkpoint, weights_only=True, verbose=False)[0]
     summary = parts.summary(checkpoint.parent)
-    summary.add_test(metrics, cli.datamodule.baseline("val" if verb == "validate" else "test"))
+    summary.add_test(metrics, cli.model.baseline(cli.datamodule, "val" if verb == "validate" else "test"))
     if cli.trainer.is_global_zero:
         print(f"checkpoint  {checkpoint}")
         for name, value in metrics.items():

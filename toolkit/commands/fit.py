@@ -17,6 +17,7 @@ from toolkit.commands.parser import take_option
 from toolkit.commands.parts import Parts
 from toolkit.commands.toolkit_cli import ToolkitCLI, config_file, config_name, is_rank_zero
 from toolkit.errors import UserError
+from toolkit.generative.image_generator import ImageGenerator
 
 SECONDS_TO_FAIL = 5.0
 """How long one rank's failure waits for the others'."""
@@ -113,7 +114,7 @@ def _fit(cli: ToolkitCLI, start: Path | None) -> ToolkitCLI:
         if cli.run_folder is not None:
             cli.run_folder = cli.trainer.strategy.broadcast(cli.run_folder)  # only rank 0 made one
             cli.summary.values["batch"] = cli.batch_line
-            cli.summary.add_best(cli.trainer, cli.datamodule.baseline("val"))
+            cli.summary.add_best(cli.trainer, cli.model.baseline(cli.datamodule, "val"))
             if cli.config.test_after_fit:
                 _test_after_fit(cli)
         exit_code = 0
@@ -142,12 +143,14 @@ def _test_after_fit(cli: ToolkitCLI) -> None:
     path = find_checkpoint(cli.run_folder) if cli.run_folder and has_checkpoint(cli.run_folder) else None
     run = cli.trainer.test
     (metrics,) = run(cli.model, datamodule=cli.datamodule, ckpt_path=path, weights_only=True, verbose=False)
-    cli.summary.add_test(dict(metrics), cli.datamodule.baseline("test"))
+    cli.summary.add_test(dict(metrics), cli.model.baseline(cli.datamodule, "test"))
 
 
 def _next_command(cli: ToolkitCLI) -> str:
     if cli.run_folder is None or not has_checkpoint(cli.run_folder):
         return "python cli.py list"
+    if isinstance(cli.model, ImageGenerator):
+        return f"python cli.py sample {cli.run_folder}"
     verb = "predict" if cli.config.test_after_fit else "test"
     wants_input = verb == "predict" and type(cli.model).input_kind == "image"
     return f"python cli.py {verb} --ckpt_path {cli.run_folder}{' --input IMAGE_OR_FOLDER' if wants_input else ''}"

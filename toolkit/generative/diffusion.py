@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
@@ -13,7 +14,7 @@ from toolkit.keys import keyed_normal, keyed_uniform
 from toolkit.nn.augmentation import to_float
 from toolkit.nn.unet import UNet
 from toolkit.task import SchedulerConfig, Task
-from toolkit.types import IGNORE_LABEL, ImageBatch, ImageScore, Stage, StepOutput
+from toolkit.types import IGNORE_LABEL, Baseline, ImageBatch, ImageScore, Stage, StepOutput
 
 NOISE, TIME, DROPPED, START = 301, 302, 303, 304
 """Streams of `toolkit.keys`."""
@@ -102,6 +103,10 @@ class DenoisingDiffusion(Task, ImageGenerator):
         loss = (errors * readable).sum() / count.clamp(min=1)
         self.record(stage, count, loss=loss)
         return StepOutput(loss, None if stage == "train" else ImageScore(-errors.float(), batch.index), weight=count)
+
+    def baseline(self, data: Any, stage: Stage) -> Baseline:
+        """No noise predicted: what is missed is the noise's variance, 1."""
+        return Baseline("zero", {"loss": 1.0})
 
     def _errors(self, batch: ImageBatch, training: bool) -> Tensor:
         image = (2 * to_float(batch.image) - 1).to(self.dtype)

@@ -1,7 +1,7 @@
 """Generative adversarial networks. Shape legend: B batch, Z code dimensions, C channels, H height, W width."""
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -11,7 +11,7 @@ from torch import Tensor
 from torchmetrics import MetricCollection
 
 from toolkit.errors import UserError
-from toolkit.generative.image_generator import CodeGenerator
+from toolkit.generative.image_generator import CodeGenerator, evaluation_batches
 from toolkit.generative.networks.adversarial_pair import AdversarialPair
 from toolkit.keys import keyed_normal, keyed_uniform
 from toolkit.losses.adversarial import AdversarialLoss
@@ -21,7 +21,7 @@ from toolkit.manual_task import ManualTask
 from toolkit.metrics.frechet import FrechetDistance
 from toolkit.nn.augmentation import to_float
 from toolkit.task import SchedulerConfig
-from toolkit.types import IGNORE_LABEL, ImageBatch, ImageScore, Stage, StepOutput
+from toolkit.types import IGNORE_LABEL, Baseline, ImageBatch, ImageScore, Stage, StepOutput
 
 DISCRIMINATOR, GENERATOR = 0, 1
 """Places of the optimizers; also streams of codes."""
@@ -194,6 +194,11 @@ class GAN(ManualTask, CodeGenerator):
         """Images of codes, in ``[0, 1]``."""
         image: Tensor = self.net.generate(code, label)
         return (image + 1) / 2
+
+    def baseline(self, data: Any, stage: Stage) -> Baseline:
+        """A generator that has collapsed to the mean image: the distance is the variance of the real ones."""
+        real = [self._thumbnails(self._real(batch).image) for batch in evaluation_batches(data, stage)]
+        return Baseline("the mean image", {"frechet_pixels": float(torch.cat(real).double().var(dim=0).sum())})
 
     def predict_step(self, batch: ImageBatch, batch_idx: int) -> ImageScore:
         """How real the discriminator takes each image to be: its logit."""

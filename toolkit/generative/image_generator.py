@@ -1,13 +1,15 @@
 """What every task is that draws images. Shape legend: N samples, C channels, H height, W width."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from toolkit.errors import UserError
 from toolkit.keys import sample_keys
+from toolkit.types import ImageBatch, Stage
 
 CHUNK = 250
 """Images that are drawn at a time: what fits into memory anywhere."""
@@ -114,3 +116,9 @@ def class_number(name: str, class_names: Sequence[str]) -> int:
     raise UserError(
         f"class: no class {name!r}; choose from {', '.join(class_names)}, or a number up to {len(class_names) - 1}."
     )
+
+
+def evaluation_batches(data: Any, stage: Stage) -> Iterable[ImageBatch]:
+    """The batches of "val" or "test" of a DataModule; on several ranks, this one's."""
+    loader: Iterable[ImageBatch] = data.val_dataloader() if stage == "val" else data.test_dataloader()
+    return loader

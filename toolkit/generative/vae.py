@@ -2,19 +2,20 @@
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
 from torch import Tensor
 
-from toolkit.generative.image_generator import CodeGenerator
+from toolkit.generative.image_generator import CodeGenerator, evaluation_batches
 from toolkit.generative.networks.conv_vae import ConvVAE, Posterior
 from toolkit.keys import keyed_normal, keyed_uniform, sample_keys
 from toolkit.losses.gaussian_kl import GaussianKL, gaussian_kl
 from toolkit.losses.likelihood import BernoulliLikelihood, Likelihood
 from toolkit.nn.augmentation import to_float
 from toolkit.task import SchedulerConfig, Task
-from toolkit.types import ImageBatch, ImageScore, Stage, StepOutput
+from toolkit.types import Baseline, ImageBatch, ImageScore, Stage, StepOutput
 
 CODE, BINARISATION = 101, 102
 """Streams of `toolkit.keys`."""
@@ -91,6 +92,15 @@ class VAE(Task, CodeGenerator):
         parts = {"elbo": elbo.mean(), "reconstruction": log_likelihood.mean(), "kl": kl.mean(), "bits_per_dim": bits}
         self.record(stage, len(batch.image), loss=loss, **parts)
         return StepOutput(loss, None if stage == "train" else ImageScore(elbo.float(), batch.index))
+
+    def baseline(self, data: Any, stage: Stage) -> Baseline | None:
+        """The likelihood of binary pixels that are coins, each with this split's own frequency."""
+        if not self.likelihood.binary:
+            return None
+        targets = [self.target(batch, stage).double() for batch in evaluation_batches(data, stage)]
+        mean = torch.cat(targets).mean(dim=0)
+        nats = float((torch.xlogy(mean, mean) + torch.xlogy(1 - mean, 1 - mean)).sum())
+        return Baseline("coins", {"elbo": nats, "loss": -nats, "bits_per_dim": -nats / (mean.numel() * math.log(2))})
 
     def predict_step(self, batch: ImageBatch, batch_idx: int) -> ImageScore:
         """The ELBO of each image, in nats."""
