@@ -44,7 +44,8 @@ def _is_network(entry: Entry) -> bool:
 
 
 def _configs() -> Iterator[tuple[str, str]]:
-    for file in sorted((ROOT / "configs").rglob("*.y*ml")):
+    files = (ROOT / "configs").rglob("*.y*ml")
+    for file in sorted(file for file in files if file.parent.name != "cluster"):  # job templates
         first = file.read_text().partition("\n")[0]
         yield _relative(file), first.lstrip("# ") if first.startswith("#") else ""
 
