@@ -97,7 +97,8 @@ def _measure_script(claim: dict[str, Any], words: list[str]) -> dict[str, Any]:
         values = json.loads(file.read_text())
     numbers = {key: value for key, value in values.items() if isinstance(value, (int, float))}
     statistics = {key: {"median": v, "min": v, "max": v} for key, v in numbers.items()} | values.get("statistics", {})
-    return {"command": " ".join(["python", claim["script"], *words]), "seeds": [], "statistics": statistics}
+    seeds = list(range(claim.get("seeds", 0)))
+    return {"command": " ".join(["python", claim["script"], *words]), "seeds": seeds, "statistics": statistics}
 
 
 def _call(words: list[str]) -> str:
@@ -136,7 +137,7 @@ def _row(claim: dict[str, Any], result: dict[str, Any] | None) -> str:
     naive = statistics.get(f"baseline/{claim['metric']}", {}).get("median", claim.get("baseline", ""))
     cost = ", ".join(
         f"{statistics[key]['median']:.0f} {unit}"
-        for key, unit in (("train_cpu_seconds", "CPU-s"), ("parameters", "parameters"))
+        for key, unit in ((claim.get("cost", "train_cpu_seconds"), "CPU-s"), ("parameters", "parameters"))
         if key in statistics
     )
     naive = f"{naive:.4g}" if isinstance(naive, float) else naive
@@ -158,11 +159,14 @@ def render_readme() -> str:
 def _readme_row(claim: dict[str, Any], result: dict[str, Any]) -> str:
     statistics = result["statistics"]
     measured = f"{claim['metric']} {statistics[claim['metric']]['median']:.4f}"
-    naive = statistics[f"baseline/{claim['metric']}"]["median"]
+    naive = statistics.get(f"baseline/{claim['metric']}", {}).get("median", claim.get("baseline", ""))
+    naive = f"{naive:.4f}" if isinstance(naive, float) else naive
     page = f"[{claim['family']}](docs/methods/{claim['family'].replace(' ', '_')}.md)"
-    words = ["python cli.py fit --config", claim["config"], *claim.get("args", [])]
-    command = f"`{' '.join(words).replace('{data}', 'DIR')}`"
-    return f"| {page} | {claim['title']} | {measured} | {naive:.4f} | {command} |"
+    words = ["python cli.py fit --config", claim["config"]]
+    words += (
+        ["--data.root DIR"] if "script" in claim else [word.replace("{data}", "DIR") for word in claim.get("args", [])]
+    )
+    return f"| {page} | {claim['title']} | {measured} | {naive} | `{' '.join(words)}` |"
 
 
 def render_configs() -> dict[Path, str]:
@@ -179,9 +183,9 @@ def render_configs() -> dict[Path, str]:
 
 
 def _measured_line(claim: dict[str, Any], result: dict[str, Any]) -> str:
-    metric, cost = (result["statistics"][name] for name in (claim["metric"], "train_cpu_seconds"))
+    metric, cost = (result["statistics"][name] for name in (claim["metric"], claim.get("cost", "train_cpu_seconds")))
     return (
-        f"{claim['metric']} {metric['median']:.4f} [{metric['min']:.4f}, {metric['max']:.4f}], {len(result['seeds'])} "
+        f"{claim['metric']} {metric['median']:.4f} [{metric['min']:.4f}, {metric['max']:.4f}], {claim['seeds']} "
         f"seeds, {cost['median']:.0f} CPU-s, {result['machine']}"
     )
 
