@@ -281,7 +281,8 @@ class Task(LightningModule, ABC):
         if not trainable:
             raise UserError("model: no parameter requires a gradient, so there is nothing to train; unfreeze a layer.")
         optimizer = self.optimizer(trainable) if self.optimizer else torch.optim.AdamW(trainable)
-        return self._scheduled(optimizer)
+        scheduled = self._scheduled(optimizer)
+        return scheduled if "lr_scheduler" in scheduled else optimizer
 
     def _scheduled(self, optimizer: Optimizer) -> OptimizerConfig | OptimizerLRSchedulerConfig:
         """An optimizer with the schedule that was asked for."""

@@ -145,7 +145,7 @@ def test_other_ranks_write_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPat
 
 
 def test_every_kind_says_its_ending() -> None:
-    assert {kind.ending for kind in Media.__subclasses__()} == {".png", ".csv"}
+    assert {kind.ending for kind in Media.__subclasses__()} == {".png", ".csv", ".gif"}
 
 
 def test_drawing_is_not_imported_before_something_is_drawn() -> None:

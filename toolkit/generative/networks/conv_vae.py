@@ -35,6 +35,7 @@ class ConvVAE(nn.Module):
     Raises:
         UserError: An image that cannot be halved so often.
 
+    >>> import torch
     >>> net = ConvVAE(in_channels=1, image_size=(8, 8), latent_dim=3)
     >>> net.decode(net.encode(torch.zeros(2, 1, 8, 8)).mean).shape
     torch.Size([2, 1, 8, 8])
