@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 
 START_SECONDS = 6.0
 """How long an unreachable server may hold up a run; W&B's own default is 90."""
-FINISH_SECONDS = 6.0
-"""How long a slow server may hold up its end; W&B itself waits for ever."""
+ANSWER_SECONDS = 6.0
+"""How long a slow server may hold up a table, or the end; W&B itself waits for minutes."""
 
 
 class QuietWandbLogger(WandbLogger):
@@ -144,8 +144,12 @@ class QuietWandbLogger(WandbLogger):
 
     @rank_zero_only
     def log_media(self, media: Mapping[str, Any], step: int) -> None:
-        """Hand pictures and tables over, which are no rows."""
-        self._hand_over(lambda: super(QuietWandbLogger, self).log_metrics(media, step))
+        """Hand pictures and tables over, which are no rows; of a table W&B asks its server something, and waits."""
+        if not self._is_lost:
+            hand_over = super().log_metrics
+            failure = _failure_within(ANSWER_SECONDS, lambda: hand_over(media, step))
+            if failure is not None:
+                self._lose(failure)
 
     def _hand_over(self, hand_over: Callable[[], None]) -> None:
         """Call W&B, whose service may have died since; then nothing more is handed over."""
@@ -154,10 +158,11 @@ class QuietWandbLogger(WandbLogger):
         try:
             hand_over()
         except Exception as error:
-            self._is_lost = True
-            rank_zero_warn(
-                f"wandb: lost ({type(error).__name__}: {error}); the run goes on without, metrics.csv has all."
-            )
+            self._lose(f"{type(error).__name__}: {error}")
+
+    def _lose(self, failure: str) -> None:
+        self._is_lost = True
+        rank_zero_warn(f"wandb: lost ({failure}); the run goes on without, metrics.csv has all.")
 
     def sync_hint(self) -> str | None:
         """One line that says where the run is, or how to upload it; None if W&B is off."""
@@ -184,7 +189,8 @@ class QuietWandbLogger(WandbLogger):
             self._marker_file = None
         if run is None:
             return
-        failure = _failure_within(FINISH_SECONDS, lambda: run.finish(exit_code=exit_code))
+        seconds = 1.0 if self._is_lost else ANSWER_SECONDS
+        failure = _failure_within(seconds, lambda: run.finish(exit_code=exit_code))
         if failure is not None:
             if not self._is_lost:
                 rank_zero_warn(
