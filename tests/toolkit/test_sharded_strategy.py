@@ -111,6 +111,7 @@ def test_one_file_and_python_give_the_same(sharded: Path, workdir: Path, capsys:
     assert float(tested["test/loss"]) == pytest.approx(rows(sharded)[-1]["test/loss"], abs=1e-6)
 
 
+@pytest.mark.slow
 def test_resumed_on_one_rank_from_folder_and_file(sharded: Path, tmp_path: Path) -> None:
     """A run that was stopped in the middle goes on, on one process without shards."""
     half = fit(tmp_path / "half", *SHARDED, *HALF)
