@@ -9,33 +9,25 @@ signals, divergence and memory guard, seeded steps. The same data, batches and o
 process, on one thread.
 """
 
-import argparse
-import json
-import os
-import statistics
 import sys
-import tempfile
-import time
 from pathlib import Path
-from typing import Any
 
-import numpy as np
 import torch
 import torch.nn.functional as F
-from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch import LightningModule, Trainer
 from torch import Tensor, nn
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-from cli import main as cli
+from benchmarks.in_turns import Clock, compare, fitted
 from datamodules.npz import NPZDataModule
 from toolkit.task import Task
 from toolkit.types import ImageBatch, Stage, StepOutput
 
-BATCH, SIZE, CLASSES = 16, 8, 4
+BATCH, SIZE, CLASSES = 16, 8, 10
 
 
 class TinyMLP(nn.Module):
-    """Two layers, 1,124 parameters."""
+    """Two layers, 1,210 parameters."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -82,35 +74,7 @@ class Plain(LightningModule):
         return torch.optim.AdamW(self.parameters())
 
 
-class Clock(Callback):
-    """Wall time of the steps after the first 50."""
-
-    def __init__(self, warmup: int = 50) -> None:
-        self.warmup = warmup
-        self.per_step = 0.0
-
-    def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
-        """Start after the warm-up."""
-        if trainer.global_step == self.warmup:
-            self.start = time.perf_counter()
-
-    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Stop with the last step."""
-        self.per_step = (time.perf_counter() - self.start) / (trainer.global_step - self.warmup)
-
-
-def write_data(folder: Path, steps: int) -> Path:
-    """Random pictures in MedMNIST's layout; one epoch of so many steps."""
-    draw = np.random.default_rng(0)
-    images = draw.integers(0, 256, (BATCH * steps, SIZE, SIZE), dtype=np.uint8)
-    labels = draw.integers(0, CLASSES, BATCH * steps)
-    small = {f"{split}_{kind}": array[:BATCH] for split in ("val", "test") for kind, array in
-             (("images", images), ("labels", labels))}  # fmt: skip
-    np.savez(folder / "random.npz", train_images=images, train_labels=labels, **small)
-    return folder / "random.npz"
-
-
-def bare(file: Path) -> float:
+def bare(file: Path, folder: Path) -> float:
     """Seconds a step of Lightning with everything off."""
     clock = Clock()
     trainer = Trainer(
@@ -123,42 +87,9 @@ def bare(file: Path) -> float:
 
 def ours(file: Path, folder: Path) -> float:
     """Seconds a step of `fit` with its defaults."""
-    made = cli(
-        [
-            *("fit", "--model=benchmarks.cost.FiveScalars", "--model.net=benchmarks.cost.TinyMLP"),
-            *("--data=NPZDataModule", f"--data.path={file}", f"--data.batch_size={BATCH}", "--trainer.max_epochs=1"),
-            *("--trainer.accelerator=cpu", f"--runs={folder}", "--trainer.callbacks=benchmarks.cost.Clock"),
-            "--trainer.log_every_n_steps=50",
-        ]
-    )
-    return float(next(c for c in made.trainer.callbacks if type(c).__name__ == "Clock").per_step)
-
-
-def main() -> None:
-    """Measure in turns, print, and write."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--steps", type=int, default=2000)
-    parser.add_argument("--repeats", type=int, default=7)
-    parser.add_argument("--json", type=Path)
-    options = parser.parse_args()
-    torch.set_num_threads(1)
-    os.environ["WANDB_MODE"] = "offline"
-    times: dict[str, list[float]] = {"bare": [], "ours": []}
-    with tempfile.TemporaryDirectory() as folder:
-        file = write_data(Path(folder), options.steps)
-        for _ in range(options.repeats):
-            times["bare"].append(1e6 * bare(file))
-            times["ours"].append(1e6 * ours(file, Path(folder)))
-    extra = [a - b for a, b in zip(times["ours"], times["bare"], strict=True)]
-    statistics_of = {
-        f"{name}_us": {"median": statistics.median(v), "min": min(v), "max": max(v)}
-        for name, v in {**times, "extra": extra}.items()
-    }
-    print("  ".join(f"{name} {value['median']:.4g}" for name, value in statistics_of.items()))
-    if options.json:
-        medians = {name: value["median"] for name, value in statistics_of.items()}
-        options.json.write_text(json.dumps({**medians, "statistics": statistics_of}))
+    model = ("--model=benchmarks.cost.FiveScalars", "--model.net=benchmarks.cost.TinyMLP")
+    return fitted(file, folder, BATCH, *model, "--trainer.log_every_n_steps=50")[1].per_step
 
 
 if __name__ == "__main__":
-    main()
+    compare(__doc__, {"ours": ours, "bare": bare}, steps=2000, repeats=7, batch=BATCH, size=SIZE)

@@ -2,7 +2,6 @@
 
 import contextlib
 import math
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +14,7 @@ from lightning.pytorch.utilities.memory import garbage_collection_cuda, is_oom_e
 from lightning_utilities.core.apply_func import apply_to_collection
 from torch import Tensor
 
+from callbacks.throughput import batch_length
 from toolkit.errors import UserError
 from toolkit.task import Task
 
@@ -109,7 +109,7 @@ class MicrobatchedOptimization(_AutomaticOptimization):
 
     def _halve(self, reason: str) -> None:
         self._in_closure = False
-        size = _size(self._window[-1][1]["batch"])
+        size = batch_length(self._window[-1][1]["batch"])
         if self.choice.parts >= size:
             raise UserError(
                 f"out of memory, although the batch of {size} is computed in parts of one: {reason}. Use a smaller "
@@ -151,7 +151,7 @@ class _Parts(Closure):
     def _in_parts(self, number: int) -> ClosureResult:
         losses = []
         batch = self.kwargs["batch"]
-        size = _size(batch)
+        size = batch_length(batch)
         rows = torch.arange(size).tensor_split(min(number, size))
         for place, row in enumerate(rows):
             part = {**self.kwargs, "batch": _rows(batch, size, int(row[0]), int(row[-1]) + 1)}
@@ -165,17 +165,6 @@ class _Parts(Closure):
                 losses.append(loss)
             self._zero_grad_fn = None  # gradients add up from the first part on
         return ClosureResult(torch.stack(losses).mean())
-
-
-def _tensors(batch: Any) -> Iterator[Tensor]:
-    found: list[Tensor] = []
-    apply_to_collection(batch, Tensor, found.append)
-    yield from (tensor for tensor in found if tensor.ndim)
-
-
-def _size(batch: Any) -> int:
-    """Samples in a batch."""
-    return len(next(_tensors(batch), torch.zeros(1)))
 
 
 def _rows(batch: Any, size: int, first: int, end: int) -> Any:
