@@ -14,13 +14,13 @@ from pathlib import Path
 
 import torch
 import torch.distributed as dist
+from packaging.requirements import Requirement
 
 from toolkit.commands.index import ROOT
 from toolkit.errors import UserError
 
 PACKAGES = ("torch", "lightning", "torchvision", "torchmetrics", "jsonargparse", "wandb")
-SUPPORTED = {"torch": ((2, 11), (3, 0)), "lightning": ((2, 6, 6), (2, 7)), "jsonargparse": ((4,), (5,))}
-"""(first, first no longer)"""
+DISTRIBUTION = "fulgurite"
 MEGABYTES = 64
 SECONDS = 60
 """How long the ranks wait for each other."""
@@ -90,7 +90,7 @@ def misconfigured(
         ranks: Number of processes.
         runs: Folder of all runs.
         shared_bytes: Size of /dev/shm; None where there is none.
-        versions: Of the packages; the installed ones if None.
+        versions: Of packages, instead of the installed ones.
     """
     if ranks > 1 and "OMP_NUM_THREADS" not in environ:
         yield "OMP_NUM_THREADS is not set: every rank takes all cores; export OMP_NUM_THREADS=CORES_PER_RANK"
@@ -106,11 +106,20 @@ def misconfigured(
         yield f"{folder} has less than 5 GiB free; checkpoints need more"
     if torch.version.cuda and not torch.cuda.is_available() and shutil.which("nvidia-smi"):
         yield f"the driver does not run CUDA {torch.version.cuda}, which torch was built for; update one of them"
-    for name, (first, end) in SUPPORTED.items():
-        version = (versions or _versions())[name]
-        numbers = tuple(int(part) for part in version.split("+")[0].split(".") if part.isdigit())
-        if not first <= numbers < end:
-            yield f"{name} {version} is not supported; pip install -e . again"
+    for requirement in requirements():
+        version = (versions or {}).get(requirement.name) or importlib.metadata.version(requirement.name)
+        if not requirement.specifier.contains(version, prereleases=True):
+            yield f"{requirement.name} {version} is not {requirement.specifier}; pip install -e . again"
+
+
+def requirements() -> list[Requirement]:
+    """What the package itself asks for, without its extras; nothing where it is not installed."""
+    try:
+        lines = importlib.metadata.requires(DISTRIBUTION) or []
+    except importlib.metadata.PackageNotFoundError:
+        return []
+    found = map(Requirement, lines)
+    return [each for each in found if each.marker is None or each.marker.evaluate({"extra": ""})]
 
 
 def _versions() -> dict[str, str]:

@@ -18,8 +18,17 @@ HARDWARE = ("accelerator", "devices", "strategy", "num_nodes", "plugins", "sync_
 """Trainer settings of the training run that say nothing about the machine that evaluates."""
 
 
-def evaluate(verb: str, args: Sequence[str], parts: Parts) -> ToolkitCLI:
-    """Validate or test a checkpoint; print the metrics beside the naive baseline."""
+def validate(args: Sequence[str], parts: Parts) -> ToolkitCLI:
+    """Evaluate a checkpoint on the validation set; print the metrics beside the naive baseline."""
+    return _evaluate("validate", args, parts)
+
+
+def test(args: Sequence[str], parts: Parts) -> ToolkitCLI:
+    """Evaluate a checkpoint on the test set; print the metrics beside the naive baseline."""
+    return _evaluate("test", args, parts)
+
+
+def _evaluate(verb: str, args: Sequence[str], parts: Parts) -> ToolkitCLI:
     with _stored_run(verb, args, parts) as (checkpoint, arguments):
         cli = ToolkitCLI(verb, arguments, parts)
     run = getattr(cli.trainer, verb)

@@ -1,9 +1,21 @@
 """The verb `list`: families, tasks, DataModules, networks, callbacks and configs, each with a line of help."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from toolkit.commands.index import ROOT, Entry, subclasses
+from toolkit.errors import UserError
+
+
+def show(args: Sequence[str]) -> None:
+    """Print the list.
+
+    Args:
+        args: None are known.
+    """
+    if args:
+        raise UserError(f"list takes no options, got {' '.join(args)}.")
+    print(listing())
 
 
 def listing() -> str:

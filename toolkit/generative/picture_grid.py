@@ -30,5 +30,6 @@ def picture_grid(image: Tensor, columns: int) -> np.ndarray:
         image = image.mean(dim=1, keepdim=True).expand(-1, 3, -1, -1)
     times = math.ceil(SIDE / max(image.shape[2:]))
     tiles = image.repeat_interleave(times, dim=2).repeat_interleave(times, dim=3)
-    canvas = make_grid(tiles, nrow=columns, padding=BORDER, pad_value=1.0)
-    return canvas.permute(1, 2, 0).mul(255).round().clamp(0, 255).to(torch.uint8).cpu().numpy()
+    canvas: Tensor = make_grid(tiles, nrow=columns, padding=BORDER, pad_value=1.0)
+    pixels: np.ndarray = canvas.permute(1, 2, 0).mul(255).round().clamp(0, 255).to(torch.uint8).cpu().numpy()
+    return pixels

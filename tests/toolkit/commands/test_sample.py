@@ -25,7 +25,7 @@ def test_grid_and_files(run: str, capsys: pytest.CaptureFixture[str]) -> None:
         main(["sample", run, "--count", count, "--seed", "3", "--class", "7", "2", "--output", name])
     assert "(12 images, grid.png)" in capsys.readouterr().out
     assert len(list(Path("a").glob("*_7.png"))) == len(list(Path("a").glob("*_2.png"))) == 6
-    for file, size in (("a/00000_7.png", (8, 8)), ("a/grid.png", (2 * 36, 6 * 36))):
+    for file, size in (("a/00000_7.png", (8, 8)), ("a/grid.png", (4 + 2 * 36, 4 + 6 * 36))):
         with Image.open(file) as picture:
             assert picture.size == size
     for file in Path("b").glob("0*.png"):  # the same seed, the same images
