@@ -186,10 +186,14 @@ def _run(words: list[str]) -> Any:
 def _with_parts(run: Callable[[list[str], "Parts"], Any], words: list[str]) -> Any:
     from lightning.fabric.utilities.exceptions import MisconfigurationException
 
+    from toolkit.commands.process_group import close_at_exit
+
     try:
-        return run(words, _parts())
+        result = run(words, _parts())
     except MisconfigurationException as error:
         raise UserError(f"trainer: {error}") from error
+    close_at_exit()
+    return result
 
 
 def _on_rank() -> str:
