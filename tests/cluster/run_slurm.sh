@@ -95,7 +95,7 @@ sinfo -N
 config=(--config configs/vision/classification_digits.yaml --config tests/cluster/plain.yaml)
 say() { printf '\n%s  %(%T)T\n' "$*" -1; }
 value() { awk -v key="$1" '$1 == key { print $2; exit }'; }
-state() { scontrol show job "$1" -o | grep -o 'JobState=[A-Z_]*' | cut -d= -f2; }
+state() { scontrol show job "$1" -o | grep -o 'JobState=[A-Z_]*' | cut -d= -f2 | sort -u; } # of an array, of all its jobs
 submit() { # NAME [options]: sets job and run
   local name=$1 printed; shift
   printed=$("$python" cli.py submit "${config[@]}" --runs "$folder/runs" --name "$name" --nodes 2 --gpus 0 --cpus 1 "$@")
@@ -128,6 +128,16 @@ kill_n2() { # its slurmd, its slurmstepd, its rank
   kill -9 "$n2" "${ranks[@]}" 2>/dev/null || true
 }
 
+say "the nodes reach each other"
+srun -N2 --ntasks-per-node=1 --cpus-per-task=1 "$python" cli.py doctor --runs "$folder/runs" | tee "$folder/doctor.log"
+grep -q "2 over gloo: 64 MiB summed" "$folder/doctor.log"
+
+say "data are prepared once a node"
+PREPARED="$folder/prepared.txt" srun -N2 --ntasks-per-node=2 --cpus-per-task=1 "$python" cli.py fit "${config[@]}" \
+  --data tests.cluster.counted_digits.CountedDigits --runs "$folder/runs" --trainer.accelerator cpu --trainer.strategy ddp \
+  --trainer.num_nodes 2 --trainer.devices 2 --trainer.fast_dev_run true >"$folder/prepared.log" 2>&1
+[ "$(sort "$folder/prepared.txt" | xargs)" = "n1 n2" ] || { cat "$folder/prepared.txt"; false; }
+
 say "one process"
 "$python" cli.py fit "${config[@]}" --runs "$folder/runs" --name one --trainer.accelerator cpu >"$folder/one.log" 2>&1
 one=$(value run <"$folder/one.log")
@@ -139,6 +149,15 @@ finished COMPLETED
 "$python" -m tests.cluster.compare metrics "$one" "$whole"
 
 export STEP_SECONDS=0.1
+say "an array of two seeds"
+submit seeds --time 5 --nodes 1 --seeds 2
+finished COMPLETED
+for seed in 0 1; do
+  grep -x "seed_everything: $seed" "$run-$seed/config.yaml"
+  grep "ranks ended with exit code 0" "$run/slurm-$seed.log"
+done
+if "$python" -m tests.cluster.compare weights "$run-0" "$run-1" 2>/dev/null; then echo "the seeds are the same"; false; fi
+
 say "told before the limit, requeued by Slurm"
 submit preempted --time 2 --warn_seconds 60
 finished COMPLETED
@@ -158,6 +177,21 @@ n2=${started[-1]}
 finished COMPLETED
 no_orphan
 grep "requeued" "$run/slurm.log"
+"$python" -m tests.cluster.compare weights "$whole" "$run"
+"$python" -m tests.cluster.compare one_run "$run"
+
+export STEP_SECONDS=0.1
+say "a node dies, and the job may not start again"
+submit node_dies_for_good --time 5 --sbatch no-requeue
+training 20
+kill_n2
+for _ in $(seq 60); do case $(state "$job") in FAILED | NODE_FAIL) break ;; esac; sleep 1; done
+case $(state "$job") in FAILED | NODE_FAIL) ;; *) echo "job $job is $(state "$job")"; false ;; esac
+no_orphan
+export STEP_SECONDS=0
+node n2
+job=$(sbatch --parsable "$run/job.sbatch")
+finished COMPLETED
 "$python" -m tests.cluster.compare weights "$whole" "$run"
 "$python" -m tests.cluster.compare one_run "$run"
 

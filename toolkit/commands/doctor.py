@@ -162,7 +162,10 @@ def _all_reduce(rank: int, ranks: int, local_rank: int) -> bool:
     if "SLURM_PROCID" in os.environ and "RANK" not in os.environ:
         from lightning.fabric.plugins.environments.slurm import SLURMEnvironment
 
-        slurm = SLURMEnvironment(auto_requeue=False)
+        try:
+            slurm = SLURMEnvironment(auto_requeue=False)
+        except RuntimeError as error:  # which a fit would end with, too
+            raise UserError(f"Slurm: {error}") from error
         os.environ |= {"MASTER_ADDR": slurm.main_address, "MASTER_PORT": str(slurm.main_port)}
     address = f"{os.environ.get('MASTER_ADDR')}:{os.environ.get('MASTER_PORT')}"
     device = torch.device("cuda", local_rank) if backend == "nccl" else torch.device("cpu")

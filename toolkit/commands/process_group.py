@@ -10,8 +10,8 @@ import torch.distributed as dist
 def close_at_exit() -> None:
     """Close the connection before the interpreter goes, as Lightning does for NCCL alone.
 
-    Gloo's threads, torn down with the process, now and then end it with SIGABRT, although all of its work is done. To be
-    called when a verb has succeeded only: behind an error, closing could wait for ranks that will never answer.
+    Gloo's threads, torn down with the process, now and then end it with SIGABRT, although all of its work is done. To
+    be called when a verb has succeeded only: behind an error, closing could wait for ranks that will never answer.
     """
     atexit.register(_close)
 
