@@ -1,6 +1,6 @@
 """What every run gets without asking: loggers, checkpoints, pictures, and a progress bar that suits the terminal."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from lightning.pytorch import Callback
 from lightning.pytorch.loggers import Logger
@@ -13,6 +13,7 @@ from callbacks.generated_images import Interpolation, Reconstructions, SampleGri
 from callbacks.image_media import ConfusionMatrix, InputImages, WorstErrors
 from callbacks.last_checkpoint import LastCheckpoint
 from callbacks.learning_rate import StepLearningRate
+from callbacks.online_knn import OnlineKNN
 from callbacks.out_of_memory import OutOfMemory
 from callbacks.prediction_writer import PredictionWriter
 from callbacks.preemption import Preemption
@@ -27,6 +28,7 @@ from toolkit.generative.diffusion import DenoisingDiffusion
 from toolkit.generative.gan import GAN
 from toolkit.generative.vae import VAE
 from toolkit.secrets import mask
+from toolkit.selfsupervised.image_encoder import ImageEncoder
 from toolkit.task import Task
 from toolkit.vision.image_classification import ImageClassification
 
@@ -39,6 +41,9 @@ MEDIA: dict[type[Task], tuple[type[Callback], ...]] = {
     DenoisingDiffusion: (SampleGrid,),
 }
 """The standard picture set of each family; a subclass of a task gets its parent's."""
+
+MEASURES: dict[type[Task], tuple[type[Callback], ...]] = {ImageEncoder: (OnlineKNN,)}
+"""What logs a family's monitored metric, where the task itself does not."""
 
 
 def loggers(run: Run) -> list[Logger]:
@@ -82,15 +87,16 @@ def fit_callbacks(run: Run) -> list[Callback]:
         StepLearningRate(),
         Throughput(),
         make_progress_bar(),
-        *_media(run.task),
+        *_of_family(MEDIA, run.task),
+        *_of_family(MEASURES, run.task),
         *([best] if run.saves else []),
     ]
 
 
-def evaluation_callbacks() -> list[Callback]:
-    """Progress only; the pictures that a config names come with its config."""
-    return [make_progress_bar()]
+def evaluation_callbacks(task: Task) -> list[Callback]:
+    """Progress and the family's metric; the pictures that a config names come with its config."""
+    return [make_progress_bar(), *_of_family(MEASURES, task)]
 
 
-def _media(task: Task) -> list[Callback]:
-    return [callback() for kind, callbacks in MEDIA.items() if isinstance(task, kind) for callback in callbacks]
+def _of_family(table: Mapping[type[Task], tuple[type[Callback], ...]], task: Task) -> list[Callback]:
+    return [callback() for kind, callbacks in table.items() if isinstance(task, kind) for callback in callbacks]

@@ -22,6 +22,8 @@ def _signed(value: int) -> int:
 _GOLDEN = _signed(0x9E3779B97F4A7C15)
 _MIX_1 = _signed(0xBF58476D1CE4E5B9)
 _MIX_2 = _signed(0x94D049BB133111EB)
+_VIEWS = 1 << 32
+"""Beyond the numbers of all streams, so that no view's key is what a stream is drawn from."""
 
 
 def _shift_right(z: Tensor, bits: int) -> Tensor:
@@ -92,6 +94,23 @@ def keyed_uniform(keys: Tensor, stream: int, n: int = 1) -> Tensor:
     draw = torch.arange(1, n + 1, device=keys.device) * _GOLDEN
     bits = _mix(stream_keys[:, None] + draw)  # (B, n)
     return _shift_right(bits, 40).to(torch.float32) * 2.0**-24
+
+
+def view_keys(keys: Tensor, view: int) -> Tensor:
+    """Keys of one of several views of each sample, whose augmentations must not resemble each other.
+
+    Args:
+        keys: Sample keys, shape ``(B,)``, int64.
+        view: Which view, from 0.
+
+    Returns:
+        Keys, shape ``(B,)``, int64, on the device of ``keys``.
+
+    >>> keys = sample_keys(0, 0, torch.arange(4))
+    >>> len(torch.cat([keys, view_keys(keys, 0), view_keys(keys, 1)]).unique())
+    12
+    """
+    return _mix(keys + _signed((_VIEWS + view) * _GOLDEN))
 
 
 def keyed_normal(keys: Tensor, stream: int, n: int) -> Tensor:

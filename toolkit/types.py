@@ -46,6 +46,15 @@ class ImageScore(NamedTuple):
     """``(B,)``, int64, the sample's number in its data set."""
 
 
+class ImageFeatures(NamedTuple):
+    """What `predict` writes for a batch of images that an encoder describes."""
+
+    feature: Tensor
+    """``(B, D)``, float32."""
+    index: Tensor  # type: ignore[assignment]  # hides tuple.index, which nobody calls on a batch
+    """``(B,)``, int64, the sample's number in its data set."""
+
+
 class StepOutput(NamedTuple):
     """What a task's ``step`` returns."""
 

@@ -81,7 +81,7 @@ def _predict_inputs(inputs: Sequence[str], args: Sequence[str], writer: Callback
         devices=1,
         logger=False,
         default_root_dir=_evaluation_folder(paths, "predict", parts),
-        callbacks=[writer, *parts.evaluation_callbacks()],
+        callbacks=[writer, *parts.evaluation_callbacks(task)],
     )
     trainer.predict(task, datamodule=data, return_predictions=False)
     return task

@@ -94,7 +94,7 @@ class Parts:
     close_loggers: Callable[[Sequence[Logger]], str | None]
     """Ends them; gives back where, or with which command, the run is to be seen."""
     fit_callbacks: Callable[[Run], list[Callback]]
-    evaluation_callbacks: Callable[[], list[Callback]]
+    evaluation_callbacks: Callable[[Task], list[Callback]]
     summary: Callable[[Path], Any]
     prediction_writer: Callable[[Path | None, int], Callback]
     input_data: Callable[[Task, Sequence[str], int, int], LightningDataModule]

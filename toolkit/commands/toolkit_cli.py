@@ -162,7 +162,7 @@ class ToolkitCLI(LightningCLI):
             config["logger"] = DummyLogger()  # Lightning's own would create files
         else:
             config["logger"] = False
-            _add_missing(config, self.parts.evaluation_callbacks())
+            _add_missing(config, self.parts.evaluation_callbacks(self.model))
         plugins = config["plugins"] or []
         config["plugins"] = list(plugins if isinstance(plugins, list) else [plugins])
         if not any(isinstance(plugin, CheckpointIO) for plugin in config["plugins"]):

@@ -1,0 +1,1 @@
+"""Self-supervised learning: representations of images that nobody labelled."""
