@@ -52,8 +52,9 @@ class OnlineKNN(Callback):
         image, label = bank_of(trainer.datamodule, self.bank_size)  # type: ignore[attr-defined]
         # Batches are dealt to the ranks, and cut alike on any number of them, so that features round alike.
         shares = list(zip(image.split(BATCH), label.split(BATCH), strict=True))[trainer.global_rank :: trainer.world_size]
-        encoded = [pl_module.encode(part.to(pl_module.device)) for part, _ in shares]
-        width = pl_module.encode(image[:1].to(pl_module.device)).shape[1]
+        with trainer.precision_plugin.forward_context():
+            encoded = [pl_module.encode(part.to(pl_module.device)).float() for part, _ in shares]
+            width = pl_module.encode(image[:1].to(pl_module.device)).shape[1]
         features = torch.cat([torch.zeros(0, width, dtype=torch.float32, device=pl_module.device), *encoded])
         labels = torch.cat([label[:0], *(part for _, part in shares)]).to(pl_module.device)
         bank = NeighbourVote(

@@ -13,7 +13,13 @@ from toolkit.generative.gan import GAN
 from toolkit.generative.networks.conv_vae import ConvVAE
 from toolkit.generative.networks.dcgan import DCGAN
 from toolkit.generative.vae import VAE
+from toolkit.nn.augmentation import Augmentation, RandomAffine, RandomCrop
 from toolkit.nn.unet import UNet
+from toolkit.nn.vit import ViT
+from toolkit.selfsupervised.byol import BYOL
+from toolkit.selfsupervised.mae import MAE
+from toolkit.selfsupervised.simclr import SimCLR
+from toolkit.selfsupervised.vicreg import VICReg
 from toolkit.task import Task
 from toolkit.vision.image_classification import ImageClassification
 from toolkit.vision.networks.small_cnn import SmallCNN
@@ -34,7 +40,8 @@ class Case:
     """The arguments with a network without BatchNorm and dropout, whose noise or statistics are a rank's own; by
     default those above with an MLP."""
     accumulates: bool = True
-    """Whether it takes the Trainer's accumulation, which tasks with several optimizers do not."""
+    """Whether the Trainer's accumulation makes a larger batch of small ones: not of tasks with several optimizers, nor
+    where a loss compares the samples of a batch."""
 
 
 def digits() -> BaseDataModule:
@@ -46,6 +53,31 @@ NARROW = {"generator_width": 4, "discriminator_width": 4}
 DIFFUSION = (
     *("--model=DenoisingDiffusion", "--model.sampling_steps=3", "--model.net=UNet", "--model.net.width=16"),
     *("--model.net.conditional=true", "--data=DigitsDataModule"),
+)
+
+SMALL_HEAD = {"projection": (16, 8)}
+AUGMENT = (
+    '{"class_path": "Augmentation", "init_args": {"transforms": [{"class_path": "RandomCrop", "init_args": '
+    '{"padding": 1}}, {"class_path": "RandomAffine", "init_args": {"degrees": 20}}]}}'
+)
+
+
+def views() -> Augmentation:
+    return Augmentation([RandomCrop(padding=1), RandomAffine(degrees=20)])
+
+
+def two_views(task: str, net: str, *more: str) -> tuple[str, ...]:
+    return (
+        *(f"--model={task}", f"--model.net={net}", "--model.projection=[16,8]", f"--model.augment={AUGMENT}"),
+        *(*more, "--data=DigitsDataModule"),
+    )
+
+
+TINY_VIT = {"patch_size": 2, "dim": 16, "depth": 1, "heads": 2}
+MASKED = (
+    *("--model=MAE", "--model.net=ViT", "--model.decoder_dim=8", "--model.decoder_heads=2", "--model.decoder_depth=1"),
+    *(f"--model.net.{name}={value}" for name, value in TINY_VIT.items()),
+    "--data=DigitsDataModule",
 )
 
 CASES: dict[type[Task], Case] = {
@@ -84,6 +116,37 @@ CASES: dict[type[Task], Case] = {
         data=digits,
         arguments=DIFFUSION,
         without_noise=DIFFUSION,
+    ),
+    SimCLR: Case(
+        net=lambda: SmallCNN(in_channels=1, num_classes=10),
+        build=lambda net: SimCLR(net, augment=views(), **SMALL_HEAD),
+        data=digits,
+        arguments=two_views("SimCLR", "SmallCNN"),
+        without_noise=two_views("SimCLR", "MLP", "--model.batch_norm=false"),
+        accumulates=False,
+    ),
+    VICReg: Case(
+        net=lambda: SmallCNN(in_channels=1, num_classes=10),
+        build=lambda net: VICReg(net, augment=views(), **SMALL_HEAD),
+        data=digits,
+        arguments=two_views("VICReg", "SmallCNN"),
+        without_noise=two_views("VICReg", "MLP", "--model.batch_norm=false"),
+        accumulates=False,
+    ),
+    BYOL: Case(
+        net=lambda: SmallCNN(in_channels=1, num_classes=10),
+        build=lambda net: BYOL(net, augment=views(), **SMALL_HEAD),
+        data=digits,
+        # a momentum that follows the length of the run would change when the run is extended
+        arguments=two_views("BYOL", "SmallCNN", "--model.final_momentum=null"),
+        without_noise=two_views("BYOL", "MLP", "--model.batch_norm=false"),
+    ),
+    MAE: Case(
+        net=lambda: ViT(num_classes=10, in_channels=1, image_size=(8, 8), **TINY_VIT),
+        build=lambda net: MAE(net, decoder_dim=8, decoder_heads=2, decoder_depth=1),
+        data=digits,
+        arguments=MASKED,
+        without_noise=MASKED,
     ),
     Parity: Case(
         net=lambda: SmallCNN(in_channels=1, num_classes=1),

@@ -83,7 +83,7 @@ def test_a_batch_in_pieces_equals_one_piece(
     task_class: type[Task], pieces: str, whole: Callable[[type[Task]], Path], tmp_path: Path
 ) -> None:
     if not CASES[task_class].accumulates and "ranks" not in pieces:
-        pytest.skip("accumulates by an argument of its own: tests/toolkit/test_manual_task.py")
+        pytest.skip("accumulates by an argument of its own (tests/toolkit/test_manual_task.py), or compares a batch")
     one, other = whole(task_class), run([*arguments_of(task_class), *PIECES[pieces]], tmp_path)
     a, b = (torch.load(folder / "checkpoints" / "last.ckpt", weights_only=True) for folder in (one, other))
     assert a["global_step"] == b["global_step"] == 20

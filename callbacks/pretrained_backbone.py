@@ -1,0 +1,60 @@
+"""A task that begins with the backbone of another run: fine-tuning, and linear evaluation."""
+
+from typing import Any
+
+from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch.utilities import rank_zero_info
+from torch import nn
+
+from toolkit.errors import UserError
+from toolkit.task import Task
+from toolkit.transfer import take_backbone
+
+
+class PretrainedBackbone(Callback):
+    """Loads the backbone of a checkpoint into the task's network before a fit, and says what was taken.
+
+    Works with any task and any checkpoint of the toolkit whose networks agree; see `toolkit.transfer.take_backbone`. A
+    frozen backbone gets no gradient and stays in evaluation mode, so that BatchNorm's statistics stay what they are
+    (Lightning's ``BaseFinetuning`` would go on to normalise by the batch). A run that is resumed has its weights from its
+    own checkpoint and needs the other no more.
+
+    Args:
+        checkpoint: A run folder (its best checkpoint) or a checkpoint file; None keeps the network as it was drawn,
+            against which a backbone that learned can be compared.
+        freeze: Whether to train the head only.
+
+    Raises:
+        UserError: There is no such checkpoint, or it does not fit; ``freeze`` with a network without ``head``.
+    """
+
+    def __init__(self, checkpoint: str | None, freeze: bool = False) -> None:
+        self.checkpoint, self.freeze = checkpoint, freeze
+
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Load and freeze, before the optimizer asks which parameters train."""
+        if stage != "fit":
+            return
+        assert isinstance(pl_module, Task)
+        if self.checkpoint is not None and trainer.ckpt_path is None:
+            for line in take_backbone(pl_module, self.checkpoint).lines():
+                rank_zero_info(line)
+        if self.freeze:
+            for part in self._frozen(pl_module):
+                part.requires_grad_(False)
+
+    def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
+        """Keep the frozen part in evaluation mode, whatever a validation or another callback did to it."""
+        if self.freeze:
+            for part in self._frozen(pl_module):
+                if part.training:
+                    part.eval()
+
+    def _frozen(self, pl_module: LightningModule) -> list[nn.Module]:
+        net: Any = pl_module.net
+        if not isinstance(getattr(net, "head", None), nn.Module):
+            raise UserError(
+                f"PretrainedBackbone.freeze: {type(net).__name__} has no part named head that would be left to train; "
+                "write freeze: false."
+            )
+        return [part for name, part in net.named_children() if name != "head"]
