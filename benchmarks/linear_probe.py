@@ -41,7 +41,7 @@ def features(task: ImageEncoder, image: Tensor) -> Tensor:
 def linear_accuracy(task: ImageEncoder, train: tuple[Tensor, Tensor], test: tuple[Tensor, Tensor]) -> float:
     scaler = StandardScaler()
     seen = scaler.fit_transform(features(task, train[0]).numpy())
-    classifier = LogisticRegression(max_iter=300).fit(seen, train[1].numpy())
+    classifier = LogisticRegression(max_iter=1000).fit(seen, train[1].numpy())
     return float(classifier.score(scaler.transform(features(task, test[0]).numpy()), test[1].numpy()))
 
 

@@ -51,7 +51,9 @@ class OnlineKNN(Callback):
         assert isinstance(pl_module, ImageEncoder)
         image, label = bank_of(trainer.datamodule, self.bank_size)  # type: ignore[attr-defined]
         # Batches are dealt to the ranks, and cut alike on any number of them, so that features round alike.
-        shares = list(zip(image.split(BATCH), label.split(BATCH), strict=True))[trainer.global_rank :: trainer.world_size]
+        shares = list(zip(image.split(BATCH), label.split(BATCH), strict=True))[
+            trainer.global_rank :: trainer.world_size
+        ]
         with trainer.precision_plugin.forward_context():
             encoded = [pl_module.encode(part.to(pl_module.device)).float() for part, _ in shares]
             width = pl_module.encode(image[:1].to(pl_module.device)).shape[1]
@@ -101,9 +103,7 @@ class OnlineKNN(Callback):
 
 
 def _accuracy(num_classes: int) -> MulticlassAccuracy:
-    return MulticlassAccuracy(
-        num_classes=num_classes, average="micro", ignore_index=IGNORE_LABEL, validate_args=False
-    )
+    return MulticlassAccuracy(num_classes=num_classes, average="micro", ignore_index=IGNORE_LABEL, validate_args=False)
 
 
 def check_encoder(callback: Callback, pl_module: LightningModule) -> None:

@@ -8,7 +8,7 @@ from torch import nn
 
 from toolkit.errors import UserError
 from toolkit.task import Task
-from toolkit.transfer import take_backbone
+from toolkit.transfer import Transfer, take_backbone
 
 
 class PretrainedBackbone(Callback):
@@ -30,18 +30,30 @@ class PretrainedBackbone(Callback):
 
     def __init__(self, checkpoint: str | None, freeze: bool = False) -> None:
         self.checkpoint, self.freeze = checkpoint, freeze
+        self._found: Transfer | UserError | None = None
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Load and freeze, before the optimizer asks which parameters train."""
         if stage != "fit":
             return
         assert isinstance(pl_module, Task)
-        if self.checkpoint is not None and trainer.ckpt_path is None:
-            for line in take_backbone(pl_module, self.checkpoint).lines():
-                rank_zero_info(line)
+        if self.checkpoint is not None:
+            try:
+                self._found = take_backbone(pl_module, self.checkpoint)
+            except UserError as error:
+                self._found = error
         if self.freeze:
             for part in self._frozen(pl_module):
                 part.requires_grad_(False)
+
+    def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Say what was found; only now the Trainer knows whether it resumes a run, whose weights replaced these."""
+        if trainer.ckpt_path is not None or self._found is None:
+            return
+        if isinstance(self._found, UserError):
+            raise self._found
+        for line in self._found.lines():
+            rank_zero_info(line)
 
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
         """Keep the frozen part in evaluation mode, whatever a validation or another callback did to it."""

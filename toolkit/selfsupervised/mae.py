@@ -58,7 +58,9 @@ class MAE(ImageEncoder):
         **options: Any,
     ) -> None:
         if not isinstance(net, ViT):
-            raise UserError(f"model.init_args.net: MAE hides the patches of a ViT, got {type(net).__name__}; write ViT.")
+            raise UserError(
+                f"model.init_args.net: MAE hides the patches of a ViT, got {type(net).__name__}; write ViT."
+            )
         autoencoder = MaskedAutoencoder(net, decoder_dim, decoder_depth, decoder_heads)
         patches = autoencoder.decoder.positions.shape[1]
         self_hidden = round(masked * patches)

@@ -76,7 +76,7 @@ class ComparedBatch(TwoViews, ABC):
         self.check(views, stage)
         projection = self.net(views.image)
         count = len(views.label)
-        first, second = (gathered(self, part) for part in projection.split(count or 1))
+        first, second = (gathered(self, part) for part in projection.tensor_split(2))
         if len(first) > 1:
             values = self.compare(first, second)
             self.record(stage, count, **values)

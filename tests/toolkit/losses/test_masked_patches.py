@@ -2,7 +2,9 @@ import torch
 
 from toolkit.losses.masked_patches import masked_patch_loss
 
-PATCHES = torch.tensor([[[0.0, 2.0], [5.0, 5.0], [1.0, 3.0]], [[1.0, 1.0], [0.0, 4.0], [2.0, 2.0]]], dtype=torch.float64)
+PATCHES = torch.tensor(
+    [[[0.0, 2.0], [5.0, 5.0], [1.0, 3.0]], [[1.0, 1.0], [0.0, 4.0], [2.0, 2.0]]], dtype=torch.float64
+)
 HIDDEN = torch.tensor([[True, False, True], [False, True, False]])
 
 

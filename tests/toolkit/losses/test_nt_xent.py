@@ -20,7 +20,11 @@ def test_depends_on_neither_length_nor_order_nor_which_view_is_first() -> None:
     first, second = torch.randn(2, 6, 4, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
     loss = nt_xent_loss(first, second, 0.2)
     order = torch.tensor([3, 1, 5, 0, 2, 4])
-    for other in (nt_xent_loss(7 * first, second, 0.2), nt_xent_loss(first[order], second[order], 0.2), nt_xent_loss(second, first, 0.2)):
+    for other in (
+        nt_xent_loss(7 * first, second, 0.2),
+        nt_xent_loss(first[order], second[order], 0.2),
+        nt_xent_loss(second, first, 0.2),
+    ):
         torch.testing.assert_close(other, loss, rtol=1e-12, atol=0)
 
 

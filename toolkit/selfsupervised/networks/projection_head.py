@@ -48,9 +48,9 @@ class ProjectedBackbone(nn.Module):
 
     def __init__(self, backbone: nn.Module, projection: Sequence[int], batch_norm: bool) -> None:
         super().__init__()
-        freeze_head(backbone)
-        self.backbone = backbone
         self.projector = ProjectionHead([feature_width(backbone), *projection], batch_norm)
+        self.backbone = backbone
+        freeze_head(backbone)
 
     def forward(self, image: Tensor) -> Tensor:
         """Projections ``(B, projection[-1])`` of images ``(B, C, H, W)``."""
@@ -91,5 +91,5 @@ class BootstrapPair(ProjectedBackbone):
     @torch.no_grad()
     def move_target(self, momentum: float) -> None:
         """``target = momentum * target + (1 - momentum) * online``, the parameters only."""
-        online = [*self.backbone.parameters(), *self.projector.parameters()]
-        torch._foreach_lerp_(list(self.target.parameters()), online, 1 - momentum)
+        online, target = ([*net.backbone.parameters(), *net.projector.parameters()] for net in (self, self.target))
+        torch._foreach_lerp_(target, online, 1 - momentum)
