@@ -1,6 +1,7 @@
 """Augmentation of batches on the device, for each sample by its own key."""
 
 from toolkit.nn.augmentation.affine import RandomAffine
+from toolkit.nn.augmentation.apply import RandomApply
 from toolkit.nn.augmentation.base import Augmentation, Transform, to_float
 from toolkit.nn.augmentation.blur import GaussianBlur
 from toolkit.nn.augmentation.color import ColorJitter, RandomGrayscale
@@ -18,6 +19,7 @@ __all__ = [
     "Mixup",
     "MixupOrCutMix",
     "RandomAffine",
+    "RandomApply",
     "RandomCrop",
     "RandomErasing",
     "RandomGrayscale",

@@ -13,6 +13,10 @@ from toolkit.errors import UserError
 from toolkit.keys import keyed_uniform
 
 
+CACHED = 2**18
+"""Numbers that a CPU augments at once: as float32 they stay in its cache from one transform to the next."""
+
+
 def to_float(image: Tensor) -> Tensor:
     """Images as float32 in ``[0, 1]``; uint8 is divided by 255, floating images are taken to be in that range.
 
@@ -107,8 +111,15 @@ class Augmentation(nn.Module):
                 f"images: need a batch (B, C, H, W) and one key an image, got images of shape {tuple(image.shape)} and "
                 f"keys of shape {tuple(key.shape)}; give one image as image[None], its key as key[None]."
             )
+        at_once = len(image)
+        if image.device.type == "cpu":
+            at_once = max(1, CACHED // image[:1].numel()) if len(image) else 1
         with torch.autocast(image.device.type, enabled=False):
-            for position, transform in enumerate(self.transforms):
-                assert isinstance(transform, Transform)
-                image = transform(image, keyed_uniform(key, stream=position, n=transform.draws))
+            parts = [self._transform(*part) for part in zip(image.split(at_once), key.split(at_once), strict=True)]
+        return parts[0] if len(parts) == 1 else torch.cat(parts)
+
+    def _transform(self, image: Tensor, key: Tensor) -> Tensor:
+        for position, transform in enumerate(self.transforms):
+            assert isinstance(transform, Transform)
+            image = transform(image, keyed_uniform(key, stream=position, n=transform.draws))
         return image

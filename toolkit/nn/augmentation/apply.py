@@ -1,0 +1,43 @@
+"""A transform of some samples only. Shape legend: B batch, C channels, H height, W width."""
+
+import torch
+from torch import Tensor
+
+from toolkit.errors import UserError
+from toolkit.nn.augmentation.base import Transform, to_float
+from toolkit.nn.augmentation.checks import check_probability
+
+
+class RandomApply(Transform):
+    """Apply another transform with probability ``p``, and leave the other images as they are; gives float32.
+
+    It is computed for all samples and taken for some: to pick them would make the device wait for their number.
+
+    Args:
+        transform: Which keeps the images' size.
+        p: Probability.
+
+    Raises:
+        UserError: No probability; from ``forward``, a transform that changes the size.
+    """
+
+    def __init__(self, transform: Transform, p: float = 0.5) -> None:
+        super().__init__()
+        check_probability("RandomApply.p", p)
+        self.transform = transform
+        self.p = p
+        self.draws = transform.draws + 1
+
+    def make_params(self, u: Tensor) -> Tensor:
+        """Whether to apply, ``(B,)``, bool; the last of ``(B, draws)`` uniforms decides."""
+        return u[:, -1] < self.p
+
+    def forward(self, image: Tensor, u: Tensor) -> Tensor:
+        """Images ``(B, C, H, W)``, float32, some transformed."""
+        changed = to_float(self.transform(image, u[:, :-1]))
+        if changed.shape != image.shape:
+            raise UserError(
+                f"RandomApply.transform: {type(self.transform).__name__} makes {list(changed.shape[2:])} of images of "
+                f"{list(image.shape[2:])}, so that a batch could not hold both; apply it always."
+            )
+        return torch.where(self.make_params(u)[:, None, None, None], changed, to_float(image))
