@@ -4,7 +4,7 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-from torch import Tensor, nn
+from torch import nn
 
 from toolkit.errors import UserError
 from toolkit.losses.bootstrap import bootstrap_loss
