@@ -2,10 +2,10 @@
 
     python benchmarks/linear_probe.py CONFIG --npz FILE [--seeds 1] [--test 1000] [--json FILE] [-- --model.x y ...]
 
-Each seed: the command line trains CONFIG on one thread; logistic regression on the standardised features of the training
-images, as they are, is fitted to its end; the first images of the test part are classified once. Beside it, by the same
-procedure, the network of the same seed before any training; and the vote of the 20 nearest neighbours among the
-standardised pixels of all training images.
+Each seed: the command line trains CONFIG on one thread; logistic regression on the standardised features of the
+training images, as they are, is fitted to its end; the first images of the test part are classified once. Beside it, by
+the same procedure, the network of the same seed before any training; and the vote of the 20 nearest neighbours among
+the standardised pixels of all training images.
 """
 
 import argparse
@@ -65,8 +65,8 @@ def measure(words: list[str], seed: int, count: int) -> dict[str, float]:
     torch.manual_seed(seed)
     drawn.backbone.reset_parameters()
     data = made.datamodule
-    train, test = (data.dataset(stage).read(torch.arange(n)) for stage, n in
-                   (("train", len(data.dataset("train"))), ("test", min(count, len(data.dataset("test"))))))  # fmt: skip
+    train, test = (data.dataset(stage) for stage in ("train", "test"))
+    train, test = train.read(torch.arange(len(train))), test.read(torch.arange(min(count, len(test))))
     before = resource.getrusage(resource.RUSAGE_SELF).ru_utime
     probe = linear_accuracy(trained, train, test)
     probe_seconds = resource.getrusage(resource.RUSAGE_SELF).ru_utime - before

@@ -51,9 +51,8 @@ class OnlineKNN(Callback):
         assert isinstance(pl_module, ImageEncoder)
         image, label = bank_of(trainer.datamodule, self.bank_size)  # type: ignore[attr-defined]
         # Batches are dealt to the ranks, and cut alike on any number of them, so that features round alike.
-        shares = list(zip(image.split(BATCH), label.split(BATCH), strict=True))[
-            trainer.global_rank :: trainer.world_size
-        ]
+        batches = zip(torch.split(image, BATCH), torch.split(label, BATCH), strict=True)
+        shares = list(batches)[trainer.global_rank :: trainer.world_size]
         with trainer.precision_plugin.forward_context():
             encoded = [pl_module.encode(part.to(pl_module.device)).float() for part, _ in shares]
             width = pl_module.encode(image[:1].to(pl_module.device)).shape[1]

@@ -42,9 +42,10 @@ class OnlineLinearProbe(Callback):
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Refuse other tasks and data."""
         check_encoder(self, pl_module)
-        self._classes = getattr(trainer.datamodule, "num_classes", None)  # type: ignore[attr-defined]
-        if self._classes is None:
+        classes = getattr(trainer.datamodule, "num_classes", None)  # type: ignore[attr-defined]
+        if classes is None:
             raise UserError("OnlineLinearProbe: the data has no num_classes; remove the probe from trainer.callbacks.")
+        self._classes: int = classes
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Build the classifier, or take over that of the checkpoint."""
@@ -72,7 +73,7 @@ class OnlineLinearProbe(Callback):
         features = _encode(trainer, pl_module, batch.image)
         self._optimizer.zero_grad()
         total = F.cross_entropy(self._logits(features), batch.label, ignore_index=IGNORE_LABEL, reduction="sum")
-        total.backward()
+        total.backward()  # type: ignore[no-untyped-call]
         count = (batch.label != IGNORE_LABEL).sum().to(total.dtype)
         sums = [total.detach(), count, *(p.grad for p in self._probe.parameters() if p.grad is not None)]
         if trainer.world_size > 1:

@@ -16,8 +16,8 @@ class PretrainedBackbone(Callback):
 
     Works with any task and any checkpoint of the toolkit whose networks agree; see `toolkit.transfer.take_backbone`. A
     frozen backbone gets no gradient and stays in evaluation mode, so that BatchNorm's statistics stay what they are
-    (Lightning's ``BaseFinetuning`` would go on to normalise by the batch). A run that is resumed has its weights from its
-    own checkpoint and needs the other no more.
+    (Lightning's ``BaseFinetuning`` would go on to normalise by the batch). A run that is resumed has its weights from
+    its own checkpoint and needs the other no more.
 
     Args:
         checkpoint: A run folder (its best checkpoint) or a checkpoint file; None keeps the network as it was drawn,

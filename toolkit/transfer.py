@@ -111,7 +111,7 @@ def resample_positions(positions: Tensor, tokens: int) -> Tensor | None:
     for extra in (0, 1):
         before, after = (round(max(n - extra, 0) ** 0.5) for n in (positions.shape[1], tokens))
         if before**2 + extra == positions.shape[1] and after**2 + extra == tokens:
-            grid = positions[:, extra:].unflatten(1, (before, before)).permute(0, 3, 1, 2)  # (1, D, before, before)
+            grid = positions[:, extra:].reshape(1, before, before, -1).permute(0, 3, 1, 2)  # (1, D, before, before)
             grid = F.interpolate(grid, (after, after), mode="bicubic", antialias=True)
             return torch.cat([positions[:, :extra], grid.flatten(2).transpose(1, 2)], dim=1)
     return None

@@ -3,7 +3,7 @@
 Shape legend: B batch, C channels, H height, W width, D width of the features.
 """
 
-from collections.abc import Callable
+from typing import Any, cast
 
 from torch import Tensor, nn
 
@@ -12,8 +12,8 @@ from toolkit.errors import UserError
 
 def features_of(net: nn.Module, image: Tensor) -> Tensor:
     """The input of the network's head, ``(B, D)``, for images ``(B, C, H, W)``."""
-    features: Callable[[Tensor], Tensor] = net.forward_features
-    return features(image)
+    features: Tensor = cast(Any, net).forward_features(image)
+    return features
 
 
 def feature_width(net: nn.Module) -> int:

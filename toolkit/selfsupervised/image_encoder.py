@@ -1,4 +1,7 @@
-"""What all encoders that learn without labels share. Shape legend: B batch, C channels, H height, W width, D features."""
+"""What all encoders that learn without labels share.
+
+Shape legend: B batch, C channels, H height, W width, D features.
+"""
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
@@ -19,9 +22,9 @@ from toolkit.types import IGNORE_LABEL, Baseline, ImageBatch, ImageFeatures, Sta
 class ImageEncoder(Task, ABC):
     """An encoder of images that learns without their labels.
 
-    Labels only measure: `callbacks.online_knn.OnlineKNN`, which the command line adds, logs ``val/knn_acc``, the monitored
-    figure. The loss would choose badly, since that of BYOL is least for an encoder that has collapsed. Normalisation is
-    part of the model, as in classification. The checkpoint says where the backbone lies in it, so that
+    Labels only measure: `callbacks.online_knn.OnlineKNN`, which the command line adds, logs the monitored
+    ``val/knn_acc``. The loss would choose badly, since that of BYOL is least for an encoder that has collapsed.
+    Normalisation is part of the model, as in classification. The checkpoint says where the backbone lies in it, so that
     `callbacks.pretrained_backbone.PretrainedBackbone` can take it over into any task.
 
     Args:

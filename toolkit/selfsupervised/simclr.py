@@ -14,7 +14,8 @@ from toolkit.selfsupervised.two_views import ComparedBatch
 class SimCLR(ComparedBatch):
     """Tell the other view of an image from the views of all other images.
 
-    Chen, Kornblith, Norouzi, Hinton, "A Simple Framework for Contrastive Learning of Visual Representations", ICML 2020.
+    Chen, Kornblith, Norouzi, Hinton, "A Simple Framework for Contrastive Learning of Visual Representations", ICML
+    2020.
 
     Args:
         net: The backbone: a classifier's network, whose head is not used.

@@ -1,3 +1,4 @@
+import itertools
 import math
 from typing import Any
 
@@ -57,7 +58,7 @@ def test_target_moves_only_by_the_average() -> None:
     rows = recorded(make(momentum=0.9, final_momentum=None))
     assert len(rows) == 5
     parameters = {name for name, _ in make().net.target.named_parameters()}
-    for (_, before, _), (now, after, momentum) in zip(rows, rows[1:], strict=False):
+    for (_, before, _), (now, after, momentum) in itertools.pairwise(rows):
         assert momentum == 0.9
         for name in parameters:
             torch.testing.assert_close(
@@ -85,7 +86,7 @@ def test_accumulated_batches_move_the_target_once() -> None:
     rows = recorded(make(momentum=0.9, final_momentum=None), accumulate_grad_batches=2)
     changes = [
         not torch.equal(before[1]["projector.0.weight"], after[1]["projector.0.weight"])
-        for before, after in zip(rows, rows[1:], strict=False)
+        for before, after in itertools.pairwise(rows)
     ]
     assert changes == [False, True] * 4
 

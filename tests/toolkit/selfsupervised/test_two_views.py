@@ -57,7 +57,7 @@ def test_a_last_evaluation_batch_of_one_or_none_goes_through(kind: type[TwoViews
     task = make(kind).eval()
     for n, unreadable in ((1, 0), (2, 2), (5, 0)):
         assert torch.isfinite(task.step(batch(n, unreadable), "val").loss)
-    assert torch.isfinite(torch.tensor([value for value in task.means("val").compute().values()])).all()
+    assert torch.isfinite(torch.tensor(list(task.means("val").compute().values()))).all()
 
 
 @everyone

@@ -114,7 +114,10 @@ class Augmentation(nn.Module):
         if image.device.type == "cpu":
             at_once = max(1, CACHED // image[:1].numel()) if len(image) else 1
         with torch.autocast(image.device.type, enabled=False):
-            parts = [self._transform(*part) for part in zip(image.split(at_once), key.split(at_once), strict=True)]
+            parts = [
+                self._transform(*part)
+                for part in zip(torch.split(image, at_once), torch.split(key, at_once), strict=True)
+            ]
         return parts[0] if len(parts) == 1 else torch.cat(parts)
 
     def _transform(self, image: Tensor, key: Tensor) -> Tensor:

@@ -14,8 +14,8 @@ from toolkit.nn.backbone import feature_width, features_of, freeze_head
 class ProjectionHead(nn.Sequential):
     """Linear layers; after each but the last, BatchNorm and ReLU.
 
-    Chen et al., "A Simple Framework for Contrastive Learning of Visual Representations", ICML 2020, section 4.2. Torch's
-    own initialisation.
+    Chen et al., "A Simple Framework for Contrastive Learning of Visual Representations", ICML 2020, section 4.2.
+    Torch's own initialisation.
 
     Args:
         widths: From the input's to the output's.
@@ -91,5 +91,9 @@ class BootstrapPair(ProjectedBackbone):
     @torch.no_grad()
     def move_target(self, momentum: float) -> None:
         """``target = momentum * target + (1 - momentum) * online``, the parameters only."""
-        online, target = ([*net.backbone.parameters(), *net.projector.parameters()] for net in (self, self.target))
+        online, target = (self._followed(net) for net in (self, self.target))
         torch._foreach_lerp_(target, online, 1 - momentum)
+
+    @staticmethod
+    def _followed(net: ProjectedBackbone) -> list[Tensor]:
+        return [*net.backbone.parameters(), *net.projector.parameters()]
