@@ -28,6 +28,7 @@ from toolkit.generative.diffusion import DenoisingDiffusion
 from toolkit.generative.gan import GAN
 from toolkit.generative.vae import VAE
 from toolkit.secrets import mask
+from toolkit.selfsupervised.autoencoder import Autoencoder
 from toolkit.selfsupervised.image_encoder import ImageEncoder
 from toolkit.task import Task
 from toolkit.vision.image_classification import ImageClassification
@@ -39,6 +40,7 @@ MEDIA: dict[type[Task], tuple[type[Callback], ...]] = {
     GAN: (SampleGrid, Interpolation),
     VAE: (SampleGrid, Interpolation, Reconstructions),
     DenoisingDiffusion: (SampleGrid,),
+    Autoencoder: (Reconstructions,),
 }
 """The standard picture set of each family; a subclass of a task gets its parent's."""
 

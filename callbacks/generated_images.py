@@ -15,6 +15,7 @@ from toolkit.generative.picture_grid import picture_grid
 from toolkit.generative.vae import VAE
 from toolkit.keys import sample_keys
 from toolkit.nn.augmentation import to_float
+from toolkit.selfsupervised.autoencoder import Autoencoder
 from toolkit.types import ImageBatch
 
 KEY = "val/samples"
@@ -112,7 +113,7 @@ class Reconstructions(Callback):
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Refuse other tasks."""
-        _check(self, pl_module, VAE)
+        _check(self, pl_module, VAE, Autoencoder)
 
     @torch.no_grad()
     def on_validation_batch_end(
@@ -121,16 +122,17 @@ class Reconstructions(Callback):
         """Draw the first batch."""
         if batch_idx or trainer.sanity_checking:
             return
-        assert isinstance(pl_module, VAE)
+        assert isinstance(pl_module, (VAE, Autoencoder))
         image = to_float(batch.image[: self.count]).to(pl_module.dtype)
         both = torch.stack([image, pl_module.reconstruct(image)], dim=1).flatten(0, 1)  # (2 * count, C, H, W)
         columns = 2 * math.ceil(math.sqrt(self.count / 2))
         log_media(trainer, "val/reconstructions", Image(picture_grid(both.float().cpu(), columns)))
 
 
-def _check(callback: Callback, pl_module: LightningModule, kind: type) -> None:
-    if not isinstance(pl_module, kind):
+def _check(callback: Callback, pl_module: LightningModule, *kinds: type) -> None:
+    if not isinstance(pl_module, kinds):
+        names = " or ".join(kind.__name__ for kind in kinds)
         raise UserError(
-            f"{type(callback).__name__}: draws a {kind.__name__}, got {type(pl_module).__name__}; remove it from "
+            f"{type(callback).__name__}: draws a {names}, got {type(pl_module).__name__}; remove it from "
             "trainer.callbacks."
         )

@@ -18,7 +18,7 @@ from torch import Tensor
 from callbacks.media import Image, Table, log_media
 from callbacks.prediction_writer import gather_rows, sample_name
 from toolkit.errors import UserError
-from toolkit.types import IGNORE_LABEL, ImageBatch, ImagePrediction
+from toolkit.types import IGNORE_LABEL, ImageBatch, ImagePrediction, SemiSupervisedBatch
 from toolkit.vision.image_classification import ImageClassification
 
 if TYPE_CHECKING:
@@ -51,14 +51,15 @@ class InputImages(Callback):
 
     @torch.no_grad()
     def on_train_batch_start(
-        self, trainer: Trainer, pl_module: LightningModule, batch: ImageBatch, batch_idx: int
+        self, trainer: Trainer, pl_module: LightningModule, batch: ImageBatch | SemiSupervisedBatch, batch_idx: int
     ) -> None:
-        """Draw once a run."""
+        """Draw once a run; of a batch with unlabelled images the labelled ones."""
         if self._done:
             return
         self._done = True
         assert isinstance(pl_module, ImageClassification)
-        few = ImageBatch(*(field[: self.count] for field in batch))
+        labelled = batch.labelled if isinstance(batch, SemiSupervisedBatch) else batch
+        few = ImageBatch(*(field[: self.count] for field in labelled))
         image = pl_module.network_input(few, training=True).float()
         mean, std = pl_module.normalize.mean.float(), pl_module.normalize.std.float()
         pixels = (image * std[:, None, None] + mean[:, None, None]).mul(255).round().clamp(0, 255).to(torch.uint8)

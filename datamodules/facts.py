@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from datamodules.base import BaseDataModule
 from datamodules.image_files import ImageFilesDataModule
 from toolkit.errors import UserError
+from toolkit.selfsupervised.autoencoder import Autoencoder
 from toolkit.task import Task
 from toolkit.vision.image_classification import ImageClassification
 
@@ -18,7 +19,7 @@ def input_data(task: Task, paths: Sequence[str], batch_size: int, num_workers: i
     Raises:
         UserError: The task does not say what its input looks like.
     """
-    if isinstance(task, ImageClassification):
+    if isinstance(task, (ImageClassification, Autoencoder)):
         if task.image_size is None:
             raise UserError("predict: the checkpoint does not say to which image_size files are resized.")
         return ImageFilesDataModule(

@@ -26,6 +26,15 @@ class ImageBatch(NamedTuple):
     """``(B,)``, int64, the sample's key for `toolkit.keys`, a hash of (seed, epoch, index)."""
 
 
+class SemiSupervisedBatch(NamedTuple):
+    """Many images whose labels nobody may look at, and a few labelled ones."""
+
+    unlabelled: ImageBatch
+    """B images; every label is ``IGNORE_LABEL``."""
+    labelled: ImageBatch
+    """B / m images, drawn anew for each batch."""
+
+
 class ImagePrediction(NamedTuple):
     """What `predict` writes for a batch of classified images."""
 
@@ -38,10 +47,10 @@ class ImagePrediction(NamedTuple):
 
 
 class ImageScore(NamedTuple):
-    """What `predict` writes for a batch of images that a generative model rates."""
+    """What `predict` writes for a batch of images that a model rates."""
 
     score: Tensor
-    """``(B,)``, float32, higher is likelier; what it is, the task's ``predict_step`` says."""
+    """``(B,)``, float32; what it is, and whether high or low is likely, the task's ``predict_step`` says."""
     index: Tensor  # type: ignore[assignment]  # hides tuple.index, which nobody calls on a batch
     """``(B,)``, int64, the sample's number in its data set."""
 

@@ -14,6 +14,7 @@ from toolkit.keys import keyed_normal, keyed_uniform, sample_keys
 from toolkit.losses.gaussian_kl import GaussianKL, gaussian_kl
 from toolkit.losses.likelihood import BernoulliLikelihood, Likelihood
 from toolkit.nn.augmentation import to_float
+from toolkit.nn.precision import at_least_float32
 from toolkit.task import SchedulerConfig, Task
 from toolkit.types import Baseline, ImageBatch, ImageScore, Stage, StepOutput
 
@@ -78,9 +79,9 @@ class VAE(Task, CodeGenerator):
 
     def bound(self, image: Tensor, key: Tensor) -> tuple[Tensor, Posterior]:
         """Log likelihood ``(B,)`` under one code an image, and the posterior."""
-        posterior = Posterior(*(_at_least_float32(part) for part in self.net.encode(image)))
+        posterior = Posterior(*(at_least_float32(part) for part in self.net.encode(image)))
         output = self.net.decode(self.code(posterior, key))
-        return self.likelihood(_at_least_float32(output), image), posterior
+        return self.likelihood(at_least_float32(output), image), posterior
 
     def step(self, batch: ImageBatch, stage: Stage) -> StepOutput:
         """The negative weighted bound in training, the plain one in evaluation."""
@@ -123,7 +124,3 @@ class VAE(Task, CodeGenerator):
     def reconstruct(self, image: Tensor) -> Tensor:
         """Mean images of the mean codes of images ``(B, C, H, W)``, uint8 or in ``[0, 1]``."""
         return self.likelihood.mean(self.net(to_float(image).to(self.dtype)))
-
-
-def _at_least_float32(x: Tensor) -> Tensor:
-    return x.to(torch.promote_types(x.dtype, torch.float32))

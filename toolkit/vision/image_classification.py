@@ -18,6 +18,7 @@ from toolkit.errors import UserError
 from toolkit.metrics.classifier_scores import Reading
 from toolkit.nn.augmentation import Augmentation, Mixing, to_float
 from toolkit.nn.normalize import Normalize
+from toolkit.nn.precision import at_least_float32
 from toolkit.nn.pretrained import PretrainedNetwork
 from toolkit.task import SchedulerConfig, Task
 from toolkit.types import IGNORE_LABEL, ImageBatch, ImagePrediction, Stage, StepOutput
@@ -134,7 +135,7 @@ class ImageClassification(Task):
             image, target = self.mix(image, F.one_hot(label, self.num_classes).to(image.dtype), batch.key)
             label = target.argmax(dim=1)
             readable = readable & readable.roll(1)  # nor may what is mixed with the unreadable one before it
-        logits = _at_least_float32(self._logits(image)) if training else self._evaluation_logits(image)
+        logits = at_least_float32(self._logits(image)) if training else self._evaluation_logits(image)
         loss, weight = self._loss(logits, target, label, readable, training)
         count = readable.sum()
         acc = ((logits.argmax(dim=1) == label) & readable).sum() / count.clamp(min=1)
@@ -155,9 +156,9 @@ class ImageClassification(Task):
         return logits
 
     def _evaluation_logits(self, image: Tensor) -> Tensor:
-        logits = _at_least_float32(self._logits(image))
+        logits = at_least_float32(self._logits(image))
         if self.test_time_flip:
-            mirrored = _at_least_float32(self._logits(image.flip(3)))
+            mirrored = at_least_float32(self._logits(image.flip(3)))
             logits = torch.logaddexp(logits.log_softmax(dim=1), mirrored.log_softmax(dim=1)) - math.log(2)
         return logits
 
@@ -177,11 +178,6 @@ class ImageClassification(Task):
         """Class probabilities of raw images."""
         probability = self._evaluation_logits(self.network_input(batch, training=False)).softmax(dim=1).float()
         return ImagePrediction(probability, batch.index, batch.label != IGNORE_LABEL)
-
-
-def _at_least_float32(logits: Tensor) -> Tensor:
-    """bfloat16 is too coarse for a logarithm of a sum; float64 stays."""
-    return logits.to(torch.promote_types(logits.dtype, torch.float32))
 
 
 def _metrics(num_classes: int) -> MetricCollection:

@@ -4,12 +4,11 @@ Shape legend: B batch, C channels, H height, W width, D latent dimensions.
 """
 
 from collections.abc import Sequence
-from itertools import pairwise
 from typing import NamedTuple
 
 from torch import Tensor, nn
 
-from toolkit.errors import UserError
+from toolkit.nn.conv_coder import conv_decoder, conv_encoder
 from toolkit.nn.image_input import check_images
 
 
@@ -50,28 +49,9 @@ class ConvVAE(nn.Module):
         hidden: int = 256,
     ) -> None:
         super().__init__()
-        factor = 2 ** len(widths)
-        if any(side % factor for side in image_size):
-            raise UserError(
-                f"ConvVAE.widths: {len(widths)} halvings need an image size divisible by {factor}, got "
-                f"{list(image_size)}; give fewer widths."
-            )
         self.in_channels, self.image_size, self.latent_dim = in_channels, (image_size[0], image_size[1]), latent_dim
-        channels = [in_channels, *widths]
-        coarse = (channels[-1], image_size[0] // factor, image_size[1] // factor)
-        size = coarse[0] * coarse[1] * coarse[2]
-        down: list[nn.Module] = []
-        for before, after in pairwise(channels):
-            down += [nn.Conv2d(before, after, 4, 2, 1), nn.SiLU()]
-        self.encoder = nn.Sequential(
-            *down, nn.Flatten(), nn.Linear(size, hidden), nn.SiLU(), nn.Linear(hidden, 2 * latent_dim)
-        )
-        up: list[nn.Module] = []
-        for before, after in pairwise(channels[::-1]):
-            up += [nn.SiLU(), nn.ConvTranspose2d(before, after, 4, 2, 1)]
-        self.decoder = nn.Sequential(
-            *(nn.Linear(latent_dim, hidden), nn.SiLU(), nn.Linear(hidden, size), nn.Unflatten(1, coarse), *up)
-        )
+        self.encoder = conv_encoder(in_channels, self.image_size, 2 * latent_dim, widths, hidden)
+        self.decoder = conv_decoder(in_channels, self.image_size, latent_dim, widths, hidden)
 
     def encode(self, image: Tensor) -> Posterior:
         """The posterior of images ``(B, C, H, W)`` in ``[0, 1]``."""

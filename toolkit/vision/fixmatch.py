@@ -1,0 +1,86 @@
+"""Semi-supervised image classification by consistency. Shape legend: B batch, C channels, H height, W width."""
+
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from toolkit.errors import UserError
+from toolkit.keys import view_keys
+from toolkit.metrics.running_means import RunningMeans
+from toolkit.nn.augmentation import Augmentation
+from toolkit.nn.precision import at_least_float32
+from toolkit.types import ImageBatch, SemiSupervisedBatch, Stage, StepOutput
+from toolkit.vision.image_classification import ImageClassification
+
+
+class FixMatch(ImageClassification):
+    """What the network is certain of on a weakly augmented image it is to say of a strongly augmented one, too.
+
+    Sohn et al., "FixMatch: Simplifying Semi-Supervised Learning with Consistency and Confidence", NeurIPS 2020. The
+    loss is the cross entropy of the labelled images, plus ``unlabelled_weight`` times that of the strongly augmented
+    unlabelled ones with the class that the network gives to their weakly augmented selves, where its probability is at
+    least ``threshold``; the others count 0. Train it with the callback `EMA`, as the paper does. Evaluation and
+    prediction are those of `ImageClassification`.
+
+    Args:
+        net: Images ``(B, C, H, W)``, float32, normalised, to logits ``(B, K)``.
+        num_classes: K.
+        augment: Weak augmentation, of labelled and unlabelled images.
+        strong: Strong augmentation.
+        threshold: Least probability of a class that is believed, in ``[0, 1]``.
+        unlabelled_weight: Of the unlabelled images' loss.
+        **classification: ``class_names`` and the others of `ImageClassification`, but for ``mix`` and ``class_weights``.
+
+    Raises:
+        UserError: A threshold or weight out of its range, ``mix`` or ``class_weights``, or a DataModule without unlabelled images.
+    """
+
+    is_mean_over_samples = False
+
+    def __init__(
+        self,
+        net: nn.Module,
+        num_classes: int,
+        augment: Augmentation,
+        strong: Augmentation,
+        threshold: float = 0.95,
+        unlabelled_weight: float = 1.0,
+        **classification: Any,
+    ) -> None:
+        super().__init__(net, num_classes, augment=augment, **classification)
+        if not 0 <= threshold <= 1 or unlabelled_weight < 0:
+            raise UserError(
+                "model.init_args: need 0 <= threshold <= 1 and unlabelled_weight >= 0, got "
+                f"{threshold} and {unlabelled_weight}."
+            )
+        if self.mix is not None or self.class_weights is not None:
+            raise UserError("model.init_args: FixMatch takes neither mix nor class_weights; leave them out.")
+        self._means["train_means"] = RunningMeans(("loss", "acc", "consistency", "certain"))
+        self.strong, self.threshold, self.unlabelled_weight = strong, threshold, unlabelled_weight
+
+    def step(self, batch: ImageBatch | SemiSupervisedBatch, stage: Stage) -> StepOutput:
+        """Both losses in training; in evaluation that of a classification."""
+        if isinstance(batch, ImageBatch):
+            if stage == "train":
+                raise UserError(
+                    "data: FixMatch learns from labelled and unlabelled images; use SemiSupervisedDataModule."
+                )
+            return super().step(batch, stage)
+        few, many = batch.labelled, batch.unlabelled
+        with torch.no_grad():
+            weak = at_least_float32(self._logits(self.network_input(many, training=True)))
+        confidence, believed = weak.softmax(dim=1).max(dim=1)  # (B,)
+        sure = (confidence >= self.threshold).float()
+        strong = many._replace(image=self.strong(many.image, view_keys(many.key, 0)))
+        image = [self.network_input(few, training=True), self.network_input(strong, training=False)]
+        logits = at_least_float32(self._logits(torch.cat(image)))  # (labelled and unlabelled, K)
+        labelled, unlabelled = logits.split([len(few.label), len(believed)])
+        # unreadable labelled images have IGNORE_LABEL, torch's own, and count 0
+        supervised = F.cross_entropy(labelled, few.label, label_smoothing=self.label_smoothing, reduction="none").mean()
+        consistency = (F.cross_entropy(unlabelled, believed, reduction="none") * sure).mean()
+        loss = supervised + self.unlabelled_weight * consistency
+        acc = (labelled.argmax(dim=1) == few.label).float().mean()
+        self.record(stage, len(few.label), loss=loss, acc=acc, consistency=consistency, certain=sure.mean())
+        return StepOutput(loss, weight=float(len(few.label)))
