@@ -3,6 +3,7 @@
 from typing import Any
 
 import torch
+from torch.utils.data import DataLoader
 
 from datamodules.image import ImageDataModule, LabelledImages
 from datamodules.sampler import BatchIndex
@@ -90,6 +91,20 @@ class SemiSupervisedDataModule(WrappedImages):
                 f"{labelled_batch_size}."
             )
         self.labelled_batch_size = labelled_batch_size
+
+    def train_dataloader(self) -> DataLoader[Any]:
+        """Batches of both.
+
+        Raises:
+            UserError: Labelled images that do not divide by the devices.
+        """
+        _, world_size = self._place()
+        if self.labelled_batch_size % world_size:
+            raise UserError(
+                f"data.init_args.labelled_batch_size: {self.labelled_batch_size} does not divide by {world_size} "
+                f"devices; write a multiple of {world_size}."
+            )
+        return super().train_dataloader()
 
     def prepare_data(self) -> None:
         """What both prepare."""

@@ -1,6 +1,7 @@
 """DataModules that show another one's images in part."""
 
 from abc import ABC
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -8,7 +9,7 @@ from torch import Tensor
 
 from datamodules.image import ImageDataModule, LabelledImages
 from toolkit.errors import UserError
-from toolkit.types import Stage
+from toolkit.types import IGNORE_LABEL, Stage
 
 
 class WrappedImages(ImageDataModule, ABC):
@@ -33,6 +34,14 @@ class WrappedImages(ImageDataModule, ABC):
         """The source's split."""
         return self.source.build(stage)
 
+    def sample_name(self, index: int) -> str:
+        """The source's: its test split is shown whole and in its order."""
+        return self.source.sample_name(index)
+
+    def unreadable(self, indices: Sequence[int]) -> dict[int, str]:
+        """The source's, likewise."""
+        return self.source.unreadable(indices)
+
 
 class SomeImages(LabelledImages):
     """Chosen samples of a split.
@@ -49,8 +58,9 @@ class SomeImages(LabelledImages):
 
     def read(self, index: Tensor) -> tuple[Tensor, Tensor]:
         """Read from the whole split."""
-        image, _ = self.split.read(self.index[index.to(self.index.device)])
-        return image, self.label[index.to(self.label.device)].to(image.device)
+        image, label = self.split.read(self.index[index.to(self.index.device)])
+        own = self.label[index.to(self.label.device)].to(label.device)
+        return image, own.where(label != IGNORE_LABEL, IGNORE_LABEL)
 
     def to(self, device: torch.device) -> None:
         """Move the whole split."""

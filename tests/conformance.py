@@ -7,6 +7,8 @@ from torch import nn
 
 from datamodules.base import BaseDataModule
 from datamodules.digits import DigitsDataModule
+from datamodules.semi_supervised import SemiSupervisedDataModule
+from datamodules.wrapped import LabelledSubsetDataModule
 from examples.parity import Parity
 from toolkit.generative.diffusion import DenoisingDiffusion
 from toolkit.generative.gan import GAN
@@ -14,13 +16,17 @@ from toolkit.generative.networks.conv_vae import ConvVAE
 from toolkit.generative.networks.dcgan import DCGAN
 from toolkit.generative.vae import VAE
 from toolkit.nn.augmentation import Augmentation, RandomAffine, RandomCrop
+from toolkit.nn.corruption import GaussianNoise
 from toolkit.nn.unet import UNet
 from toolkit.nn.vit import ViT
+from toolkit.selfsupervised.autoencoder import Autoencoder
 from toolkit.selfsupervised.byol import BYOL
 from toolkit.selfsupervised.mae import MAE
+from toolkit.selfsupervised.networks.conv_autoencoder import ConvAutoencoder
 from toolkit.selfsupervised.simclr import SimCLR
 from toolkit.selfsupervised.vicreg import VICReg
 from toolkit.task import Task
+from toolkit.vision.fixmatch import FixMatch
 from toolkit.vision.image_classification import ImageClassification
 from toolkit.vision.networks.small_cnn import SmallCNN
 
@@ -55,6 +61,7 @@ DIFFUSION = (
     *("--model.net.conditional=true", "--data=DigitsDataModule"),
 )
 
+SGD = ("--model.optimizer=SGD", "--model.optimizer.lr=0.1")
 SMALL_HEAD = {"projection": (16, 8)}
 AUGMENT = (
     '{"class_path": "Augmentation", "init_args": {"transforms": [{"class_path": "RandomCrop", "init_args": '
@@ -79,6 +86,24 @@ MASKED = (
     *(f"--model.net.{name}={value}" for name, value in TINY_VIT.items()),
     "--data=DigitsDataModule",
 )
+
+DENOISING = (
+    *("--model=Autoencoder", "--model.net=ConvAutoencoder", "--model.net.widths=[4]", "--model.net.hidden=16"),
+    *("--model.corruption=GaussianNoise", "--data=DigitsDataModule"),
+)
+
+
+def few_labels() -> BaseDataModule:
+    few = LabelledSubsetDataModule(DigitsDataModule(), labels_per_class=4)
+    return SemiSupervisedDataModule(few, DigitsDataModule(), batch_size=60, labelled_batch_size=20)
+
+
+FEW_LABELS = (
+    *("--data=SemiSupervisedDataModule", "--data.source=LabelledSubsetDataModule", "--data.labelled_batch_size=20"),
+    *("--data.source.source=DigitsDataModule", "--data.source.labels_per_class=4"),
+    *("--data.unlabelled=DigitsDataModule", "--data.batch_size=60"),
+)
+FIXMATCH = ("--model=FixMatch", f"--model.augment={AUGMENT}", f"--model.strong={AUGMENT}", "--model.threshold=0.5")
 
 CASES: dict[type[Task], Case] = {
     ImageClassification: Case(
@@ -130,7 +155,8 @@ CASES: dict[type[Task], Case] = {
         build=lambda net: VICReg(net, augment=views(), **SMALL_HEAD),
         data=digits,
         arguments=two_views("VICReg", "SmallCNN"),
-        without_noise=two_views("VICReg", "MLP", "--model.batch_norm=false"),
+        # a bias that both views share has no gradient, and Adam would step along its rounding
+        without_noise=two_views("VICReg", "MLP", "--model.batch_norm=false", *SGD),
         accumulates=False,
     ),
     BYOL: Case(
@@ -146,7 +172,22 @@ CASES: dict[type[Task], Case] = {
         build=lambda net: MAE(net, decoder_dim=8, decoder_heads=2, decoder_depth=1),
         data=digits,
         arguments=MASKED,
-        without_noise=MASKED,
+        without_noise=(*MASKED, *SGD),  # likewise the keys' bias of attention
+    ),
+    Autoencoder: Case(
+        net=lambda: ConvAutoencoder(in_channels=1, image_size=(8, 8), code_dim=4, widths=[4], hidden=16),
+        build=lambda net: Autoencoder(net, GaussianNoise(0.3)),
+        data=digits,
+        arguments=DENOISING,
+        without_noise=DENOISING,
+    ),
+    FixMatch: Case(
+        net=lambda: SmallCNN(in_channels=1, num_classes=10),
+        build=lambda net: FixMatch(net, 10, augment=views(), strong=views(), threshold=0.5),
+        data=few_labels,
+        arguments=(*FIXMATCH, "--model.net=SmallCNN", *FEW_LABELS),
+        without_noise=(*FIXMATCH, "--model.net=MLP", *FEW_LABELS),
+        accumulates=False,
     ),
     Parity: Case(
         net=lambda: SmallCNN(in_channels=1, num_classes=1),

@@ -2,6 +2,7 @@
 
 import pickle
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -63,6 +64,14 @@ def data(workdir: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
     return {"data.path": "cifar.npz", "data.root": "images"}
 
 
+def places(name: str, part: dict[str, Any], path: str) -> list[str]:
+    """Where an argument is given, in a part of a config or in those within it."""
+    arguments = part.get("init_args", {})
+    found = [f"{path}.{name}"] if name in arguments else []
+    within = [(key, value) for key, value in arguments.items() if isinstance(value, dict) and "class_path" in value]
+    return found + [place for key, value in within for place in places(name, value, f"{path}.{key}")]
+
+
 def overrides(config: str, data: dict[str, str]) -> list[str]:
     """Point a config at the fabricated data, and make what needs another machine run here."""
     content = yaml.safe_load((ROOT / config).read_text())
@@ -72,10 +81,11 @@ def overrides(config: str, data: dict[str, str]) -> list[str]:
         words += [f"--data.path={data['data.path']}"]
     if kind in ("ImageFolderDataModule", "ImageNetDataModule"):
         words += [f"--data.root={data['data.root']}", "--data.image_size=64", "--data.num_workers=0"]
-    if "val_size" in content["data"].get("init_args", {}):
-        words += ["--data.val_size=0.1"]
-    if content["data"].get("init_args", {}).get("batch_size", 0) > 40:
-        words += ["--data.batch_size=40"]
+    words += [f"{name}=0.1" for name in places("val_size", content["data"], "--data")]
+    if content["data"].get("init_args", {}).get("batch_size", 0) > 20:
+        words += ["--data.batch_size=20"]
+    if kind == "SemiSupervisedDataModule":
+        words += ["--data.labelled_batch_size=10"]
     if content["model"]["init_args"]["net"].get("init_args", {}).get("weights"):
         words += ["--model.net.weights=null", "--model.net.freeze_backbone=false"]
     return words

@@ -353,15 +353,19 @@ class Task(LightningModule, ABC):
             for name in own.keys() & stored.keys()
             if stored[name].shape != own[name].shape
         ]
+        fitting = self._trainer is not None and self.trainer.state.fn == "fit"
+        if fitting and "train_means" in checkpoint:
+            ours, theirs = (len(state[0, 0]) for state in (self.means("train").state(), checkpoint["train_means"][0]))
+            wrong += [f"means of the epoch: {theirs} in the checkpoint, {ours} of this task"] if ours != theirs else []
         if wrong:
             raise UserError(
                 f"checkpoint: it was written by {checkpoint.get('task', 'an unknown task')} and does not fit this "
-                f"{type(self).__name__}; {len(wrong)} weights differ, such as {'; '.join(sorted(wrong)[:3])}. "
+                f"{type(self).__name__}; {len(wrong)} tensors differ, such as {'; '.join(sorted(wrong)[:3])}. "
                 "Give the checkpoint of a run with the same task and network."
             )
         if self._trainer is not None:  # Lightning converts after loading, and 64 bits would pass through 32
             self.trainer.precision_plugin.convert_module(self)
-        if "train_means" in checkpoint and self._trainer is not None and self.trainer.state.fn == "fit":
+        if fitting and "train_means" in checkpoint:
             self._restore_means(checkpoint["train_means"])
 
     def _restore_means(self, states: Tensor) -> None:

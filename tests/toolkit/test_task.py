@@ -289,7 +289,7 @@ def test_a_copy_is_a_task_of_its_own() -> None:
 def test_weights_that_do_not_fit_are_named() -> None:
     other = Mean(nn.Sequential(nn.Linear(1, 2)))
     with pytest.raises(
-        UserError, match=r"written by my\.Other.* 4 weights differ.*net\.0\.bias: unknown to this model"
+        UserError, match=r"written by my\.Other.* 4 tensors differ.*net\.0\.bias: unknown to this model"
     ) as error:
         task().on_load_checkpoint({"state_dict": other.state_dict(), "task": "my.Other"})
     assert "net.bias: missing in the checkpoint" in str(error.value)

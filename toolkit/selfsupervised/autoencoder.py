@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
 from torch import Tensor, nn
-from torchmetrics import MetricCollection
+from torchmetrics import Metric, MetricCollection
 from torchmetrics.classification import BinaryAUROC
 
 from toolkit.errors import UserError
@@ -17,7 +17,7 @@ from toolkit.nn.augmentation import Augmentation, to_float
 from toolkit.nn.corruption import Corruption
 from toolkit.nn.precision import at_least_float32
 from toolkit.task import SchedulerConfig, Task
-from toolkit.types import Baseline, ImageBatch, ImageScore, Stage, StepOutput
+from toolkit.types import IGNORE_LABEL, Baseline, ImageBatch, ImageScore, Stage, StepOutput
 
 
 class Autoencoder(Task):
@@ -61,8 +61,9 @@ class Autoencoder(Task):
         scheduler: LRSchedulerCallable | None = None,
         scheduler_config: SchedulerConfig | None = None,
     ) -> None:
-        metrics = {} if anomaly_class is None else {"auroc": BinaryAUROC(validate_args=False)}
-        super().__init__(net, optimizer, scheduler, scheduler_config, metrics=MetricCollection(metrics))
+        auroc: dict[str, Metric | MetricCollection] = {"auroc": BinaryAUROC(validate_args=False)}
+        metrics = MetricCollection({} if anomaly_class is None else auroc)
+        super().__init__(net, optimizer, scheduler, scheduler_config, metrics=metrics)
         names = list(class_names or [])
         if anomaly_class is not None and anomaly_class not in names:
             raise UserError(
@@ -84,13 +85,13 @@ class Autoencoder(Task):
         target = to_float(image).to(self.dtype)
         damaged = self.corruption(target, batch.key) if training and self.corruption is not None else target
         error = self.error(damaged, target)  # (B,)
-        if training or self.anomaly is None:
-            loss, weight = error.mean(), torch.tensor(float(len(error)), device=error.device)
-        else:
-            normal = batch.label != self.anomaly  # (B,)
-            weight = normal.sum()
-            loss = (error * normal).sum() / weight.clamp(min=1)
-            self.metrics(stage).update(_squashed(error), ~normal)
+        counted = batch.label != IGNORE_LABEL  # (B,); those that could be read
+        if not training and self.anomaly is not None:
+            anomalous = batch.label == self.anomaly
+            self.metrics(stage).update(_squashed(error[counted]), anomalous[counted])
+            counted &= ~anomalous
+        weight = counted.sum()
+        loss = (error * counted).sum() / weight.clamp(min=1)
         self.record(stage, weight, loss=loss)
         return StepOutput(loss, None if training else ImageScore(error.float(), batch.index), weight)
 
@@ -106,9 +107,11 @@ class Autoencoder(Task):
         mean = to_float(train.read(some)[0]).mean(dim=0)
         batches = list(data.val_dataloader() if stage == "val" else data.test_dataloader())
         error = torch.cat([(to_float(batch.image) - mean).square().flatten(1).mean(dim=1) for batch in batches])
+        label = torch.cat([batch.label for batch in batches])
+        error, label = error[label != IGNORE_LABEL], label[label != IGNORE_LABEL]
         if self.anomaly is None:
             return Baseline("mean image", {"loss": float(error.mean())})
-        anomalous = torch.cat([batch.label for batch in batches]) == self.anomaly
+        anomalous = label == self.anomaly
         auroc = BinaryAUROC(validate_args=False)(_squashed(error), anomalous)
         return Baseline("mean image", {"loss": float(error[~anomalous].mean()), "auroc": float(auroc)})
 

@@ -28,13 +28,14 @@ class FixMatch(ImageClassification):
         net: Images ``(B, C, H, W)``, float32, normalised, to logits ``(B, K)``.
         num_classes: K.
         augment: Weak augmentation, of labelled and unlabelled images.
-        strong: Strong augmentation.
+        strong: Strong augmentation of the unlabelled images; only a task that is not trained can do without.
         threshold: Least probability of a class that is believed, in ``[0, 1]``.
         unlabelled_weight: Of the unlabelled images' loss.
-        **classification: ``class_names`` and the others of `ImageClassification`, but for ``mix`` and ``class_weights``.
+        **classification: ``class_names`` and the others of `ImageClassification`, except ``mix`` and ``class_weights``.
 
     Raises:
-        UserError: A threshold or weight out of its range, ``mix`` or ``class_weights``, or a DataModule without unlabelled images.
+        UserError: A threshold or weight out of its range, ``mix`` or ``class_weights``; from ``step``, a training batch
+            without unlabelled images, or no ``strong``.
     """
 
     is_mean_over_samples = False
@@ -43,20 +44,21 @@ class FixMatch(ImageClassification):
         self,
         net: nn.Module,
         num_classes: int,
-        augment: Augmentation,
-        strong: Augmentation,
+        augment: Augmentation | None = None,
+        strong: Augmentation | None = None,
         threshold: float = 0.95,
         unlabelled_weight: float = 1.0,
         **classification: Any,
     ) -> None:
+        refused = [name for name in ("mix", "class_weights") if classification.get(name) is not None]
+        if refused:
+            raise UserError(f"model.init_args: FixMatch does not take {' and '.join(refused)}; leave it out.")
         super().__init__(net, num_classes, augment=augment, **classification)
         if not 0 <= threshold <= 1 or unlabelled_weight < 0:
             raise UserError(
                 "model.init_args: need 0 <= threshold <= 1 and unlabelled_weight >= 0, got "
                 f"{threshold} and {unlabelled_weight}."
             )
-        if self.mix is not None or self.class_weights is not None:
-            raise UserError("model.init_args: FixMatch takes neither mix nor class_weights; leave them out.")
         self._means["train_means"] = RunningMeans(("loss", "acc", "consistency", "certain"))
         self.strong, self.threshold, self.unlabelled_weight = strong, threshold, unlabelled_weight
 
@@ -68,6 +70,8 @@ class FixMatch(ImageClassification):
                     "data: FixMatch learns from labelled and unlabelled images; use SemiSupervisedDataModule."
                 )
             return super().step(batch, stage)
+        if self.strong is None:
+            raise UserError("model.init_args.strong: FixMatch needs a strong augmentation to be consistent under.")
         few, many = batch.labelled, batch.unlabelled
         with torch.no_grad():
             weak = at_least_float32(self._logits(self.network_input(many, training=True)))
@@ -76,7 +80,7 @@ class FixMatch(ImageClassification):
         strong = many._replace(image=self.strong(many.image, view_keys(many.key, 0)))
         image = [self.network_input(few, training=True), self.network_input(strong, training=False)]
         logits = at_least_float32(self._logits(torch.cat(image)))  # (labelled and unlabelled, K)
-        labelled, unlabelled = logits.split([len(few.label), len(believed)])
+        labelled, unlabelled = logits[: len(few.label)], logits[len(few.label) :]
         # unreadable labelled images have IGNORE_LABEL, torch's own, and count 0
         supervised = F.cross_entropy(labelled, few.label, label_smoothing=self.label_smoothing, reduction="none").mean()
         consistency = (F.cross_entropy(unlabelled, believed, reduction="none") * sure).mean()

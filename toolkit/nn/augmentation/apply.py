@@ -1,17 +1,18 @@
 """A transform of some samples only. Shape legend: B batch, C channels, H height, W width."""
 
-import torch
 from torch import Tensor
 
 from toolkit.errors import UserError
 from toolkit.nn.augmentation.base import Transform, to_float
 from toolkit.nn.augmentation.checks import check_probability
+from toolkit.nn.augmentation.choose import choose
 
 
 class RandomApply(Transform):
     """Apply another transform with probability ``p``, and leave the other images as they are; gives float32.
 
-    It is computed for all samples and taken for some: to pick them would make the device wait for their number.
+    It is computed for all samples and taken for some: to pick them would make a device wait for their number. A CPU
+    waits for nothing, and computes those that are taken.
 
     Args:
         transform: Which keeps the images' size.
@@ -34,10 +35,18 @@ class RandomApply(Transform):
 
     def forward(self, image: Tensor, u: Tensor) -> Tensor:
         """Images ``(B, C, H, W)``, float32, some transformed."""
+        chosen = self.make_params(u)
+        if image.device.type == "cpu":
+            picked = chosen.nonzero()[:, 0]
+            changed = self._changed(image[picked], u[picked])
+            return to_float(image).clone().index_copy_(0, picked, changed)
+        return choose(chosen, self._changed(image, u), to_float(image))
+
+    def _changed(self, image: Tensor, u: Tensor) -> Tensor:
         changed = to_float(self.transform(image, u[:, :-1]))
         if changed.shape != image.shape:
             raise UserError(
                 f"RandomApply.transform: {type(self.transform).__name__} makes {list(changed.shape[2:])} of images of "
                 f"{list(image.shape[2:])}, so that a batch could not hold both; apply it always."
             )
-        return torch.where(self.make_params(u)[:, None, None, None], changed, to_float(image))
+        return changed

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from toolkit.errors import UserError
 from toolkit.keys import keyed_uniform
 
-CACHED = 2**18
+CACHED = 2**19
 """Numbers that a CPU augments at once: as float32 they stay in its cache from one transform to the next."""
 
 

@@ -1,5 +1,6 @@
 """Changed colours. Shape legend: B batch, C channels, H height, W width."""
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
@@ -7,6 +8,7 @@ from torch import Tensor
 
 from toolkit.nn.augmentation.base import Transform, to_float
 from toolkit.nn.augmentation.checks import check_colors, check_probability, check_range
+from toolkit.nn.augmentation.choose import choose
 from toolkit.nn.augmentation.draws import between
 
 Factor = float | tuple[float, float]
@@ -65,14 +67,30 @@ class ColorJitter(Transform):
         factors, order = self.make_params(u)
         factors = factors.gather(1, order)  # (B, 4), in the sample's own order
         if image.shape[1] == 1 or self.hue == (0.0, 0.0):
-            return _blend_all(image, factors, order, order != HUE)
-        # Each sample's blends before its turn of the hue, all turns, and the blends after it: every step is computed
-        # for all samples, with a factor that changes nothing where it is not the sample's, because to pick the samples
-        # would make the device wait for their number; the turn is as much work as all blends.
-        before = (order == HUE).cumsum(dim=1) == 0  # (B, 4)
-        image = _blend_all(image, factors, order, before)
-        image = _turn_hue(image, factors.where(order == HUE, 0.0).sum(dim=1))
-        return _blend_all(image, factors, order, ~before & (order != HUE))
+            ratio = factors.where(order != HUE, 1.0)
+            return _blend_(image.clone(), ratio, order, [0, 0, 0, 0])
+        return _turn_between_blends(image, factors, order)
+
+
+def _turn_between_blends(image: Tensor, factors: Tensor, order: Tensor) -> Tensor:
+    """Each sample's blends before its turn of the hue, all turns, and the blends after it.
+
+    A step is computed with a factor of 1 for samples whose step it is not: to pick them would make a device wait for
+    their number. A CPU waits for nothing, so there samples are sorted by what comes first, and each step takes theirs.
+    """
+    blends_before = (order == HUE).int().argmax(dim=1)  # (B,)
+    step = torch.arange(4, device=order.device)
+    before = factors.where(step < blends_before[:, None], 1.0)[:, :3]
+    after = factors.where(step > blends_before[:, None], 1.0)[:, 1:]
+    turn = factors.where(order == HUE, 0.0).sum(dim=1)
+    if image.device.type != "cpu":
+        image = _blend_(image.clone(), before, order[:, :3], [0, 0, 0])
+        return _blend_(_turn_hue(image, turn), after, order[:, 1:], [0, 0, 0])
+    most = blends_before.argsort(descending=True, stable=True)  # of `before` first, of `after` last
+    counts = [int((blends_before > i).sum()) for i in range(3)]
+    image = _blend_(image[most], before[most], order[most, :3], counts, first=True)
+    image = _blend_(_turn_hue(image, turn[most]), after[most], order[most, 1:], counts)
+    return image[most.argsort()]
 
 
 class RandomGrayscale(Transform):
@@ -100,7 +118,7 @@ class RandomGrayscale(Transform):
         """Images ``(B, C, H, W)``, float32, some without colours."""
         check_colors("RandomGrayscale", image)
         image = to_float(image)
-        return torch.where(self.make_params(u)[:, None, None, None], _luma(image), image)
+        return choose(self.make_params(u), _luma(image), image)
 
 
 def _factors(name: str, value: Factor) -> tuple[float, float]:
@@ -117,36 +135,42 @@ def _luma(image: Tensor) -> Tensor:
     return red.mul(0.2989).add_(green, alpha=0.587).add_(blue, alpha=0.114)
 
 
-def _blend_all(image: Tensor, factors: Tensor, order: Tensor, chosen: Tensor) -> Tensor:
-    """The chosen ``(B, 4)`` blends of each sample, in order."""
-    ratio = factors.where(chosen, 1.0)
-    for step in range(4):
-        image = _blend(image, ratio[:, step], order[:, step])
+def _blend_(image: Tensor, ratio: Tensor, kind: Tensor, bounds: Sequence[int], first: bool = False) -> Tensor:
+    """Mix images with what ``kind`` names, in steps and in place: black, the mean grey, the grey version.
+
+    Args:
+        image: ``(B, C, H, W)``, float32.
+        ratio: ``(B, steps)``, the image's share.
+        kind: ``(B, steps)``, int64.
+        bounds: For each step, the sample that it begins with.
+        first: Whether it ends there instead.
+    """
+    for step, bound in enumerate(bounds):
+        some = slice(bound) if first else slice(bound, None)
+        share, what = ratio[some, step, None, None, None], kind[some, step, None, None, None]
+        part = image[some]
+        luma = _luma(part)
+        grey = luma.mean(dim=(2, 3), keepdim=True) * (what == CONTRAST)
+        reference = (luma * (what == SATURATION)).add_(grey)
+        part.lerp_(reference.expand_as(part), 1 - share).clamp_(0, 1)
     return image
-
-
-def _blend(image: Tensor, ratio: Tensor, kind: Tensor) -> Tensor:
-    """``ratio`` image and ``1 - ratio`` of what ``kind`` names: black, the mean grey, the grey version."""
-    ratio, kind = ratio[:, None, None, None], kind[:, None, None, None]
-    luma = _luma(image)
-    reference = luma * (kind == SATURATION) + luma.mean(dim=(1, 2, 3), keepdim=True) * (kind == CONTRAST)
-    return torch.lerp(reference, image, ratio).clamp_(0, 1)
 
 
 def _turn_hue(image: Tensor, turn: Tensor) -> Tensor:
     """Turn the hue of RGB images by ``turn`` ``(B,)`` circles; largest and smallest channel of each pixel stay.
 
-    The hue is a place on a hexagon, 0..6 from red over green and blue; how far a channel is above the smallest one is
-    a piecewise linear function of that place.
+    The hue is a place on a hexagon, 0..6 from red over green and blue. With channels scaled so that the smallest is 0
+    and the largest 1, the place is ``1 - red + green + blue`` where green is above blue, and the negative of it
+    elsewhere; how far a channel is above the smallest one is a piecewise linear function of the place. Neither takes a
+    comparison of pixels, which costs a CPU as much as ten sums.
     """
     red, green, blue = image.transpose(0, 1).contiguous()  # each (B, H, W)
-    largest = torch.maximum(torch.maximum(red, green), blue)  # aminmax takes ten times as long on a CPU
     smallest = torch.minimum(torch.minimum(red, green), blue)
-    chroma = largest - smallest
+    chroma = torch.maximum(torch.maximum(red, green), blue).sub_(smallest)
     scale = chroma.clamp(min=torch.finfo(chroma.dtype).tiny).reciprocal_()
-    blue_or_green = torch.where(largest == green, (blue - red) * scale + 2, (red - green) * scale + 4)
-    place = torch.where(largest == red, (green - blue) * scale, blue_or_green) / 6 + turn[:, None, None]
-    place = (place - place.floor()).mul_(6)
-    above = [(place - 3).abs_() - 1, 2 - (place - 2).abs_(), 2 - (place - 4).abs_()]
+    sum_of_scaled = (green + blue).sub_(red).sub_(smallest).mul_(scale)
+    place = sum_of_scaled.add_(1).copysign_(green - blue).div_(6).add_(turn[:, None, None])
+    place = place.sub_(place.floor()).mul_(6)
+    above = [(place - 3).abs_().sub_(1), (place - 2).abs_().neg_().add_(2), place.sub_(4).abs_().neg_().add_(2)]
     share = torch.stack(above, dim=1).clamp_(0, 1)  # (B, 3, H, W)
-    return torch.addcmul(smallest[:, None], share, chroma[:, None])
+    return share.mul_(chroma[:, None]).add_(smallest[:, None])

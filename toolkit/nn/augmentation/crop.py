@@ -138,8 +138,8 @@ class RandomResizedCrop(Transform):
         top, left, height, width = self.make_params(u, (H, W))
         rows = _weights(top, height, self.size[0], H)  # (B, height, H)
         columns = _weights(left, width, self.size[1], W)  # (B, width, W)
-        narrow = torch.einsum("bow,bchw->bcho", columns, to_float(image))  # (B, C, H, width)
-        return torch.einsum("boh,bchw->bcow", rows, narrow).contiguous()  # (B, C, height, width)
+        narrow = torch.bmm(to_float(image).flatten(1, 2), columns.mT).view(len(image), -1, H, self.size[1])
+        return torch.matmul(rows[:, None], narrow)  # (B, C, height, width)
 
 
 def _weights(start: Tensor, length: Tensor, n_out: int, n_in: int) -> Tensor:
@@ -162,5 +162,5 @@ def _weights(start: Tensor, length: Tensor, n_out: int, n_in: int) -> Tensor:
     step = length / n_out  # (B, 1, 1)
     center = start + step * resampled[:, None]  # (B, n_out, 1)
     triangle = (1 - (pixel - center).abs() / step.clamp(min=1)).clamp(min=0)  # (B, n_out, n_in)
-    triangle = triangle * ((pixel > start) & (pixel < start + length))
+    triangle = triangle * ((pixel > start) & (pixel < start + length)).to(torch.float32)
     return triangle / triangle.sum(dim=2, keepdim=True)

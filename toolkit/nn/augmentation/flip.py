@@ -1,10 +1,10 @@
 """Mirrored images. Shape legend: B batch, C channels, H height, W width."""
 
-import torch
 from torch import Tensor
 
 from toolkit.nn.augmentation.base import Transform
 from toolkit.nn.augmentation.checks import check_probability
+from toolkit.nn.augmentation.choose import choose
 
 
 class _RandomFlip(Transform):
@@ -31,7 +31,7 @@ class _RandomFlip(Transform):
 
     def forward(self, image: Tensor, u: Tensor) -> Tensor:
         """Mirror some of the images ``(B, C, H, W)``."""
-        return torch.where(self.make_params(u)[:, None, None, None], image.flip(self.dim), image)
+        return choose(self.make_params(u), image.flip(self.dim), image)
 
 
 class RandomHorizontalFlip(_RandomFlip):
