@@ -78,7 +78,7 @@ def main() -> None:
             for digit, (ours, linear, spent) in zip(options.digits, found, strict=True):
                 print(f"seed {seed}  digit {digit}  autoencoder {ours:.4f}  PCA {linear:.4f}  {spent:.0f} CPU-s")
             mean = np.mean(found, axis=0)
-            rows.append({"auroc": mean[0], "pca_auroc": mean[1], "train_cpu_seconds": mean[2] * len(found)})
+            rows.append({"auroc": mean[0], "baseline/auroc": mean[1], "train_cpu_seconds": mean[2] * len(found)})
     spread = {}
     for name in rows[0]:
         values = [float(row[name]) for row in rows]
