@@ -61,7 +61,7 @@ DIFFUSION = (
     *("--model.net.conditional=true", "--data=DigitsDataModule"),
 )
 
-SGD = ("--model.optimizer=SGD", "--model.optimizer.lr=0.1")
+SGD = ("--model.optimizer=SGD", "--model.optimizer.lr=0.003")
 SMALL_HEAD = {"projection": (16, 8)}
 AUGMENT = (
     '{"class_path": "Augmentation", "init_args": {"transforms": [{"class_path": "RandomCrop", "init_args": '

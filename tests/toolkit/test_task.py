@@ -294,7 +294,7 @@ def test_weights_that_do_not_fit_are_named() -> None:
         task().on_load_checkpoint({"state_dict": other.state_dict(), "task": "my.Other"})
     assert "net.bias: missing in the checkpoint" in str(error.value)
     wide = Mean(nn.Linear(3, 1))
-    with pytest.raises(UserError, match=r"1 weights differ.*net\.weight: \(1, 3\) in the checkpoint, \(1, 1\) in this"):
+    with pytest.raises(UserError, match=r"1 tensors differ.*net\.weight: \(1, 3\) in the checkpoint, \(1, 1\) in this"):
         task().on_load_checkpoint({"state_dict": wide.state_dict()})
     task().on_load_checkpoint({"state_dict": task().state_dict()})
 
