@@ -11,6 +11,7 @@ from callbacks.frozen_audit import FrozenAudit, frozen_tensors
 from datamodules.digits import DigitsDataModule
 from toolkit.errors import UserError
 from toolkit.vision.image_classification import ImageClassification
+from toolkit.vision.networks.torchvision_classifier import TorchvisionClassifier
 
 pytestmark = pytest.mark.filterwarnings("ignore:Found .* in eval mode")  # which is what is meant here
 
@@ -35,7 +36,7 @@ class Backbone(nn.Module):
         return logits
 
 
-def fit(net: Backbone, epochs: int, ckpt_path: Path | None = None) -> Trainer:
+def fit(net: nn.Module, epochs: int, ckpt_path: Path | None = None) -> Trainer:
     trainer = Trainer(
         max_epochs=epochs, limit_train_batches=2, limit_val_batches=0, accelerator="cpu", logger=False,
         enable_checkpointing=False, enable_progress_bar=False, enable_model_summary=False, callbacks=[FrozenAudit()],
@@ -93,3 +94,23 @@ def test_a_resumed_run_is_held_to_the_run_before(tmp_path: Path) -> None:
     torch.save(content, path)
     with pytest.raises(UserError, match=r"moved since the checkpoint was written: net.body.0.weight"):
         fit(Backbone(statistics_frozen=True), 2, path)
+
+
+class Colored(nn.Module):
+    """Grey digits of 8x8 for a network that expects larger pictures in color."""
+
+    def __init__(self, net: nn.Module) -> None:
+        super().__init__()
+        self.net = net
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        logits: torch.Tensor = self.net(x.repeat(1, 3, 4, 4))
+        return logits
+
+
+def test_a_frozen_torchvision_backbone_stays(tmp_path: Path) -> None:
+    """Its BatchNorm statistics too, in a fit that never calls ``train()`` on the network."""
+    path = tmp_path / "resnet18.pt"
+    torch.save(TorchvisionClassifier(num_classes=10, name="resnet18").backbone.state_dict(), path)
+    net = TorchvisionClassifier(num_classes=10, name="resnet18", weights=str(path), freeze_backbone=True)
+    fit(Colored(net), 1)

@@ -75,6 +75,7 @@ class TorchvisionClassifier(PretrainedNetwork):
         self.head = nn.Linear(width, num_classes)
         self.reset_head()
         self.backbone.requires_grad_(not freeze_backbone)
+        self.train()  # a fit keeps the modes that a network comes with, so a frozen backbone must come in evaluation
         if weights is not None and pretrained_enabled():
             self.load_pretrained()
 
