@@ -271,6 +271,7 @@ def quiet() -> None:
         ".*LeafSpec.*",
         ".*`srun` command is available.*",  # on a machine with Slurm many a run is none of its jobs
         ".*all_gather is deprecated.*",  # Lightning's own, with torch 2.15
+        ".*in eval mode at the start of training.*",  # a frozen backbone is
         ".*callbacks used to create the checkpoint need to be provided.*",
     ):
         warnings.filterwarnings("ignore", message)
