@@ -167,7 +167,7 @@ def test_a_checkpoint_of_another_program_is_refused(tmp_path: Path) -> None:
 def test_weights_that_do_not_fit_are_named(tmp_path: Path) -> None:
     weights = content()["state_dict"]
     weights["net.head.extra"] = weights.pop("net.head.bias")
-    with pytest.raises(UserError, match=r"2 weights differ.*net\.head\.bias: missing in the checkpoint"):
+    with pytest.raises(UserError, match=r"2 tensors differ.*net\.head\.bias: missing in the checkpoint"):
         load(write(tmp_path, state_dict=weights))
 
 
