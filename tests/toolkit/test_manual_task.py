@@ -124,6 +124,21 @@ class Broken(WassersteinLoss):
         return super().discriminator(real, fake) * math.nan
 
 
+def test_mixed_precision_moves_both_networks_nearly_alike() -> None:
+    before = {name: value.clone() for name, value in pair().named_parameters()}
+    moves = []
+    for precision in ("32-true", "bf16-mixed"):
+        task = gan()
+        fit(task, max_steps=2, precision=precision)
+        assert all(value.dtype == torch.float32 for value in task.net.parameters())
+        moves.append(
+            torch.cat([(value.detach() - before[name]).flatten() for name, value in task.net.named_parameters()])
+        )
+    whole, mixed = moves
+    assert not torch.equal(whole, mixed)
+    assert float(torch.cosine_similarity(whole, mixed, dim=0)) > 0.9
+
+
 def test_a_nan_moves_nothing_and_in_the_end_is_explained(tmp_path: Path) -> None:
     """The generator's gradients stay good; still the steps are bad ones in a row."""
     task = gan(loss=Broken())
@@ -139,8 +154,9 @@ def test_a_nan_moves_nothing_and_in_the_end_is_explained(tmp_path: Path) -> None
     assert [norm["steps"] for norm in guard._norms] == [0, 3]
 
 
-@pytest.mark.parametrize("config", ["gan_digits", "vae_digits"])
+@pytest.mark.parametrize("config", ["generative/gan_digits", "generative/vae_digits", "selfsupervised/simclr_digits"])
 def test_killed_and_resumed_is_the_same(config: str, workdir: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    words = ["--config", f"configs/generative/{config}.yaml", "--trainer.accelerator=cpu", "--steps=24"]
+    words = ["--config", f"configs/{config}.yaml", "--trainer.accelerator=cpu", "--steps=24"]
+    words += ["--trainer.precision=bf16-mixed"] if "gan" in config else []
     assert main(["verify-resume", *words, "--kill_after=9"])
     assert "equal       every sample, loss and weight" in capsys.readouterr().out
