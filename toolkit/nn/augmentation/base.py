@@ -6,6 +6,8 @@ Shape legend: B batch, C channels, H height, W width.
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 
+from typing import cast
+
 import torch
 from torch import Tensor, nn
 
@@ -110,18 +112,18 @@ class Augmentation(nn.Module):
                 f"images: need a batch (B, C, H, W) and one key an image, got images of shape {tuple(image.shape)} and "
                 f"keys of shape {tuple(key.shape)}; give one image as image[None], its key as key[None]."
             )
-        at_once = len(image)
-        if image.device.type == "cpu":
-            at_once = max(1, CACHED // image[:1].numel()) if len(image) else 1
+        draws = [
+            keyed_uniform(key, stream=position, n=cast(Transform, transform).draws)
+            for position, transform in enumerate(self.transforms)
+        ]
+        at_once = max(1, len(image))
+        if image.device.type == "cpu" and len(image):
+            at_once = max(1, CACHED // image[:1].numel())
         with torch.autocast(image.device.type, enabled=False):
-            parts = [
-                self._transform(*part)
-                for part in zip(torch.split(image, at_once), torch.split(key, at_once), strict=True)
-            ]
+            parts = []
+            for start in range(0, max(1, len(image)), at_once):
+                part = image[start : start + at_once]
+                for transform, u in zip(self.transforms, draws, strict=True):
+                    part = transform(part, u[start : start + at_once])
+                parts.append(part)
         return parts[0] if len(parts) == 1 else torch.cat(parts)
-
-    def _transform(self, image: Tensor, key: Tensor) -> Tensor:
-        for position, transform in enumerate(self.transforms):
-            assert isinstance(transform, Transform)
-            image = transform(image, keyed_uniform(key, stream=position, n=transform.draws))
-        return image
