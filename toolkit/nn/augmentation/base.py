@@ -5,7 +5,6 @@ Shape legend: B batch, C channels, H height, W width.
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-
 from typing import cast
 
 import torch
