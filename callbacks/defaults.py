@@ -22,6 +22,7 @@ from callbacks.run_folder import RunFolder, new_run_folder, newest_run
 from callbacks.step_seed import StepSeed
 from callbacks.summary import RunSummary
 from callbacks.throughput import Throughput
+from callbacks.view_pairs import ViewPairs
 from callbacks.wandb_logger import QuietWandbLogger
 from toolkit.commands.parts import Run
 from toolkit.generative.diffusion import DenoisingDiffusion
@@ -30,6 +31,7 @@ from toolkit.generative.vae import VAE
 from toolkit.secrets import mask
 from toolkit.selfsupervised.autoencoder import Autoencoder
 from toolkit.selfsupervised.image_encoder import ImageEncoder
+from toolkit.selfsupervised.two_views import TwoViews
 from toolkit.task import Task
 from toolkit.vision.image_classification import ImageClassification
 
@@ -40,6 +42,7 @@ MEDIA: dict[type[Task], tuple[type[Callback], ...]] = {
     GAN: (SampleGrid, Interpolation),
     VAE: (SampleGrid, Interpolation, Reconstructions),
     DenoisingDiffusion: (SampleGrid,),
+    TwoViews: (ViewPairs,),  # type: ignore[type-abstract]
     Autoencoder: (Reconstructions,),
 }
 """The standard picture set of each family; a subclass of a task gets its parent's."""

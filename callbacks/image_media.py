@@ -18,6 +18,7 @@ from torch import Tensor
 from callbacks.media import Image, Table, log_media
 from callbacks.prediction_writer import gather_rows, sample_name
 from toolkit.errors import UserError
+from toolkit.nn.normalize import Normalize
 from toolkit.types import IGNORE_LABEL, ImageBatch, ImagePrediction, SemiSupervisedBatch
 from toolkit.vision.image_classification import ImageClassification
 
@@ -60,9 +61,7 @@ class InputImages(Callback):
         assert isinstance(pl_module, ImageClassification)
         labelled = batch.labelled if isinstance(batch, SemiSupervisedBatch) else batch
         few = ImageBatch(*(field[: self.count] for field in labelled))
-        image = pl_module.network_input(few, training=True).float()
-        mean, std = pl_module.normalize.mean.float(), pl_module.normalize.std.float()
-        pixels = (image * std[:, None, None] + mean[:, None, None]).mul(255).round().clamp(0, 255).to(torch.uint8)
+        pixels = raw_pixels(pl_module.normalize, pl_module.network_input(few, training=True))
         log_media(trainer, "train/input_images", Image(grid(pixels)))
 
 
@@ -242,6 +241,12 @@ class WorstErrors(EvaluationPicture):
         rows = list(zip(samples, names, guesses, (round(p, 6) for p in probabilities), strict=True))
         log_media(trainer, f"{stage}/worst_errors", Image(grid(worst.image, titles)))
         log_media(trainer, f"{stage}/worst_errors_table", Table(columns, rows))
+
+
+def raw_pixels(normalize: Normalize, image: Tensor) -> Tensor:
+    """Normalised images ``(B, C, H, W)`` as uint8 pixels again."""
+    mean, std = (statistic.float()[:, None, None] for statistic in (normalize.mean, normalize.std))
+    return (image.float() * std + mean).mul(255).round().clamp(0, 255).to(torch.uint8)
 
 
 def grid(image: Tensor, titles: Sequence[str] | None = None) -> np.ndarray:
