@@ -84,11 +84,11 @@ def test_autoencoder_tells_an_unseen_digit(workdir: Path) -> None:
 
 
 def test_simclr_learns_without_labels(workdir: Path) -> None:
-    """Neighbours by its features are better than neighbours of the untrained network's, and than 90 %."""
+    """Neighbours by its features are better by five points than by those of the untrained network, and than 90 %."""
     words = ["fit", "--config", "configs/selfsupervised/simclr_digits.yaml", "--trainer.accelerator=cpu"]
     words.append("--wandb.enabled=false")
     found = [
         float(main([*words, *more]).trainer.callback_metrics["val/knn_acc"])
-        for more in (["--trainer.max_epochs=10"], ["--trainer.max_epochs=1", "--model.optimizer.lr=1e-9"])
+        for more in (["--trainer.max_epochs=20"], ["--trainer.max_epochs=1", "--model.optimizer.lr=1e-9"])
     ]
-    assert found[0] > max(0.9, found[1])
+    assert found[0] > max(0.9, found[1] + 0.05)
