@@ -10,6 +10,7 @@ from callbacks.csv_logger import MetricsCSV
 from callbacks.divergence_guard import DivergenceGuard
 from callbacks.equal_batches import EqualBatches
 from callbacks.generated_images import Interpolation, Reconstructions, SampleGrid
+from callbacks.generated_text import GeneratedText
 from callbacks.image_media import ConfusionMatrix, InputImages, WorstErrors
 from callbacks.last_checkpoint import LastCheckpoint
 from callbacks.learning_rate import StepLearningRate
@@ -28,6 +29,7 @@ from toolkit.commands.parts import Run
 from toolkit.generative.diffusion import DenoisingDiffusion
 from toolkit.generative.gan import GAN
 from toolkit.generative.vae import VAE
+from toolkit.language.language_model import LanguageModel
 from toolkit.secrets import mask
 from toolkit.selfsupervised.autoencoder import Autoencoder
 from toolkit.selfsupervised.image_encoder import ImageEncoder
@@ -44,6 +46,7 @@ MEDIA: dict[type[Task], tuple[type[Callback], ...]] = {
     DenoisingDiffusion: (SampleGrid,),
     TwoViews: (ViewPairs,),  # type: ignore[type-abstract]
     Autoencoder: (Reconstructions,),
+    LanguageModel: (GeneratedText,),
 }
 """The standard picture set of each family; a subclass of a task gets its parent's."""
 

@@ -52,6 +52,10 @@ class BaseDataModule(LightningDataModule, ABC):
             if getattr(self, name) < least:
                 raise UserError(f"data.init_args.{name}: need {name} >= {least}, got {getattr(self, name)}.")
 
+    def __str__(self) -> str:
+        """The name: Lightning's builds all loaders, and the parser asks for it once a fact that is not there."""
+        return type(self).__name__
+
     @abstractmethod
     def dataset(self, stage: Stage) -> BatchedDataset:
         """The split of a stage; called often, so keep what is expensive."""
@@ -90,10 +94,14 @@ class BaseDataModule(LightningDataModule, ABC):
         rank, world_size = self._place()
         dataset = self.dataset("train")
         accumulate = self.trainer.accumulate_grad_batches if self.trainer else 1
-        sampler = TrainSampler(len(dataset), self.batch_size, self.seed, rank, world_size, accumulate)
+        sampler = self._train_sampler(len(dataset), rank, world_size, accumulate)
         if dropped := len(dataset) - len(sampler) * self.batch_size:
             rank_zero_info(f"data: each epoch drops its incomplete last batch ({dropped} of {len(dataset)} samples)")
         return TrainLoader(dataset, sampler, self._batches_done, **self._loader_options())
+
+    def _train_sampler(self, length: int, rank: int, world_size: int, accumulate: int) -> TrainSampler:
+        """The order of the training split; a subclass may choose another one."""
+        return TrainSampler(length, self.batch_size, self.seed, rank, world_size, accumulate)
 
     def val_dataloader(self) -> DataLoader[Any]:
         """Every sample of the validation split once."""

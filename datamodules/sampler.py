@@ -79,6 +79,19 @@ class TrainSampler(Sampler[BatchIndex]):
             yield BatchIndex(self.epoch, batch.chunk(self.world_size)[self.rank])
 
 
+class StreamSampler(TrainSampler):
+    """The samples in their order, so that row b of a batch continues row b of the batch before; see `TrainSampler`.
+
+    >>> [batch.index.tolist() for batch in StreamSampler(length=7, batch_size=2, seed=0)]
+    [[0, 1], [2, 3], [4, 5]]
+    """
+
+    def __iter__(self) -> Iterator[BatchIndex]:
+        for number in range(self.first, len(self)):
+            batch = torch.arange(number * self.batch_size, (number + 1) * self.batch_size)
+            yield BatchIndex(self.epoch, batch.chunk(self.world_size)[self.rank])
+
+
 class EvaluationSampler(Sampler[BatchIndex]):
     """Every sample once, in order, with the same number of batches on every rank.
 

@@ -1,6 +1,6 @@
 """The typed structures that DataModules hand to tasks and tasks hand back. Imports torch only.
 
-Shape legend: B batch, C channels, H height, W width, K classes.
+Shape legend: B batch, C channels, H height, W width, K classes, T tokens.
 """
 
 from typing import Any, Literal, NamedTuple
@@ -62,6 +62,32 @@ class ImageFeatures(NamedTuple):
     """``(B, D)``, float32."""
     index: Tensor  # type: ignore[assignment]  # hides tuple.index, which nobody calls on a batch
     """``(B,)``, int64, the sample's number in its data set."""
+
+
+class TextBatch(NamedTuple):
+    """Pieces of text as tokens, each with the token that follows it."""
+
+    token: Tensor
+    """``(B, T)``, int64, token numbers."""
+    target: Tensor
+    """``(B, T)``, int64, the token behind each one; ``IGNORE_LABEL`` where it counts nowhere."""
+    index: Tensor  # type: ignore[assignment]  # hides tuple.index, which nobody calls on a batch
+    """``(B,)``, int64, the piece's number in its data set."""
+    key: Tensor
+    """``(B,)``, int64, the piece's key for `toolkit.keys`, a hash of (seed, epoch, index)."""
+    continues: bool = False
+    """Whether each row goes on where the same row of the batch before ended."""
+
+
+class TextScore(NamedTuple):
+    """What `predict` writes for a batch of texts that a language model reads."""
+
+    nats: Tensor
+    """``(B,)``, float32, the negative log probability of the whole text."""
+    tokens: Tensor
+    """``(B,)``, int64, over how many tokens."""
+    index: Tensor  # type: ignore[assignment]  # hides tuple.index, which nobody calls on a batch
+    """``(B,)``, int64, the text's number in its data set."""
 
 
 class StepOutput(NamedTuple):

@@ -18,6 +18,7 @@ from toolkit.commands.parts import Parts
 from toolkit.commands.toolkit_cli import ToolkitCLI, config_file, config_name, is_rank_zero
 from toolkit.errors import UserError
 from toolkit.generative.image_generator import ImageGenerator
+from toolkit.language.text_generator import TextGenerator
 
 SECONDS_TO_FAIL = 5.0
 """How long one rank's failure waits for the others'."""
@@ -149,6 +150,8 @@ def _test_after_fit(cli: ToolkitCLI) -> None:
 def _next_command(cli: ToolkitCLI) -> str:
     if cli.run_folder is None or not has_checkpoint(cli.run_folder):
         return "python cli.py list"
+    if isinstance(cli.model, TextGenerator):
+        return f'python cli.py sample {cli.run_folder} --prompt ""'
     if isinstance(cli.model, ImageGenerator):
         return f"python cli.py sample {cli.run_folder}"
     verb = "predict" if cli.config.test_after_fit else "test"

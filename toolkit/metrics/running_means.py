@@ -7,7 +7,7 @@ from torch import Tensor
 from torchmetrics import Metric
 
 
-def _accumulator_dtype() -> torch.dtype:
+def accumulator_dtype() -> torch.dtype:
     """float64, so that an epoch of a million steps loses nothing; Apple's GPUs know only float32."""
     return torch.float32 if torch.backends.mps.is_available() else torch.float64
 
@@ -38,7 +38,7 @@ class RunningMeans(Metric):
     def __init__(self, names: Sequence[str]) -> None:
         super().__init__(compute_with_cache=False)
         self.names = list(names)
-        zeros = torch.zeros(2, len(self.names), dtype=_accumulator_dtype())  # the sums, and their weights
+        zeros = torch.zeros(2, len(self.names), dtype=accumulator_dtype())  # the sums, and their weights
         self.add_state("total", zeros.clone(), dist_reduce_fx="sum")
         self.add_state("marked", zeros.clone(), dist_reduce_fx="sum")
 

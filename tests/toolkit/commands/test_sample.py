@@ -38,7 +38,7 @@ def test_mistakes(run: str, workdir: Path, capsys: pytest.CaptureFixture[str]) -
         ([run, "--class", "cat"], "no class 'cat'; choose from 0, 1, 2"),
         ([run, "--count", "0"], "count: need at least 1, got 0"),
         ([], "name one with --ckpt_path"),
-        ([str(classifier)], "ImageClassification draws no images"),
+        ([str(classifier)], "ImageClassification draws no images and writes no text"),
     ]:
         with pytest.raises(SystemExit) as stopped:
             main(["sample", *words])

@@ -1,0 +1,1 @@
+"""Language: tokenizers, networks and tasks over text."""
