@@ -19,6 +19,7 @@ from toolkit.language.tokenizer import Tokenizer, restore
 from toolkit.types import Baseline, Stage
 
 Splits = Mapping[Stage, Sequence[Document]]
+Pieces = Mapping[Stage, Iterator[np.ndarray]]
 CHUNK = 2**24
 """Tokens that are counted at a time."""
 
@@ -56,9 +57,7 @@ class Corpus:
         return Baseline("unigram", scores)
 
 
-def tokenised(
-    splits: Splits, tokenizer: Tokenizer, end: str | None
-) -> tuple[Tokenizer, dict[Stage, Iterator[np.ndarray]]]:
+def tokenised(splits: Splits, tokenizer: Tokenizer, end: str | None) -> tuple[Tokenizer, Pieces]:
     """A tokenizer trained on the training split, and the tokens of each split, piece by piece.
 
     Args:
@@ -83,7 +82,7 @@ def _spelled(documents: Sequence[Document], tokenizer: Tokenizer) -> Iterator[np
         yield np.array(end, dtype=kind)
 
 
-def in_memory(trained: Tokenizer, pieces: Mapping[Stage, Iterator[np.ndarray]]) -> Corpus:
+def in_memory(trained: Tokenizer, pieces: Pieces) -> Corpus:
     """The tokens as arrays."""
     return Corpus(trained, {stage: np.concatenate(list(parts)) for stage, parts in pieces.items()})
 
@@ -104,7 +103,7 @@ class TokenFiles:
         """Whether they were written to their end."""
         return self.folder.is_dir()
 
-    def write(self, trained: Tokenizer, pieces: Mapping[Stage, Iterator[np.ndarray]]) -> None:
+    def write(self, trained: Tokenizer, pieces: Pieces) -> None:
         """Write beside the folder and rename; if another process was faster, its files stay."""
         self.folder.parent.mkdir(parents=True, exist_ok=True)
         beside = Path(tempfile.mkdtemp(dir=self.folder.parent, prefix=f".{self.folder.name}-"))
@@ -158,8 +157,8 @@ def deal(documents: Sequence[Document], val_size: float, test_size: float, seed:
                 size += document.size
         if not taken or len(taken) == len(left):
             raise UserError(
-                f"data: {len(documents)} documents are too few for a {stage} split of {share:g}; give more, or put your "
-                "own splits into files or folders named train, val and test."
+                f"data: {len(documents)} documents are too few for a {stage} split of {share:g}; give more, or put "
+                "your own splits into files or folders named train, val and test."
             )
         chosen = set(map(id, taken))
         left = [document for document in left if id(document) not in chosen]

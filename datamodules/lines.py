@@ -55,7 +55,7 @@ class LinesDataModule(BaseDataModule):
         counts = {"test": round(test_size * len(lines)), "val": round(val_size * len(lines))}
         if counts["val"] < 1 or len(lines) <= sum(counts.values()):
             raise UserError(
-                f"data.init_args.path: {path!r} has {len(lines)} different lines, too few to hold out some."
+                f"data.init_args.path: {path!r} has {len(lines)} different lines, too few to hold some out; give more."
             )
         order = torch.randperm(len(lines), generator=torch.Generator().manual_seed(split_seed)).tolist()
         test, val, train = np.split(np.array(order), np.cumsum([counts["test"], counts["val"]]))

@@ -41,8 +41,8 @@ class TextDataModule(BaseDataModule):
         test_size: Share of the bytes; 0: no test split.
         split_seed: Which documents are held out; the same for all seeds of a run.
         pattern: Which files of a folder.
-        cache: Folder for files of tokens, which are made once and mapped into memory, so that a corpus need not fit into
-            it; None: in memory.
+        cache: Folder for files of tokens, which are made once and mapped into memory, so that a corpus need not fit
+            there; None: in memory.
         **loader: ``batch_size``, ``num_workers`` and ``eval_batch_size`` of `datamodules.base.BaseDataModule`.
 
     Raises:
@@ -123,17 +123,15 @@ class TextDataModule(BaseDataModule):
         documents = [] if own else _documents(place, pattern)
         if cache is None:
             return in_memory(*self._tokenised(own or self._split(documents, place), tokenizer))
-        origins = {
-            stage: [document.origin for document in found] for stage, found in (own or {"all": documents}).items()
-        }
-        settings = [origins, tokenizer.vocabulary(), self.val_size, self.test_size, self.split_seed]
+        origins = {stage: [document.origin for document in found] for stage, found in own.items()}
+        undealt = [document.origin for document in documents]
+        settings = [origins, undealt, tokenizer.vocabulary(), self.val_size, self.test_size, self.split_seed]
         files = TokenFiles(cache, settings)
         if not files.exist():
             files.write(*self._tokenised(own or self._split(documents, place), tokenizer))
         return files.read()
 
     def _tokenised(self, splits: Splits, tokenizer: Tokenizer) -> Any:
-        _tell_copies(splits)
         several = any(len(documents) > 1 for documents in splits.values())
         return tokenised(splits, tokenizer, "" if several else None)
 
@@ -142,9 +140,7 @@ class TextDataModule(BaseDataModule):
             return self._cut(text_files(place, "**/*")[0] if place.is_file() else Path(documents[0].name))
         kept, copies = distinct(documents)
         if copies:
-            rank_zero_info(
-                f"data: {len(copies)} documents are exact copies of others and left out, such as {copies[0]}"
-            )
+            rank_zero_info(f"data: {len(copies)} documents are copies of others and are left out, such as {copies[0]}")
         return deal(kept, self.val_size, self.test_size, self.split_seed)
 
     def _cut(self, file: Path) -> Splits:
@@ -178,10 +174,9 @@ def _own_splits(place: Path, pattern: str) -> dict[Stage, list[Document]]:
                 found[stage] = [read_document(file) for file in text_files(child, pattern)]
     if "train" not in found:
         return {}
+    _tell_copies(found)
     if "val" not in found:
-        raise UserError(
-            f"data.init_args.path: {str(place)!r} has a train split but no val; add one, and where there is one test."
-        )
+        raise UserError(f"data.init_args.path: {str(place)!r} has train but no val; add a file or folder of that name.")
     return found
 
 

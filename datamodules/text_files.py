@@ -57,9 +57,7 @@ def _pieces(path: Path, first: int, stop: int) -> Iterator[str]:
         while place < stop:
             read = file.read(min(PIECE, stop - place))
             if not read:
-                raise UserError(
-                    f"data: {str(path)!r} ended at byte {place}, it had {stop}; it changed while it was read."
-                )
+                raise UserError(f"data: {str(path)!r} ends at byte {place}, not {stop}; it changed while it was read.")
             begin = place - len(rest)
             place += len(read)
             data = rest + read
@@ -116,6 +114,8 @@ def character_boundary(path: Path, place: int) -> int:
     with open(path, "rb") as file:
         file.seek(max(0, place - 3))
         before = file.read(min(place, 3) + 1)
+    if len(before) <= min(place, 3):
+        return place  # the end of the file
     back = 0
     while back < len(before) - 1 and before[len(before) - 1 - back] & 0xC0 == 0x80:
         back += 1

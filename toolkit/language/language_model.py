@@ -72,13 +72,13 @@ class LanguageModel(Task, TextGenerator):
             loss = total / tokens.clamp(min=1)
             self.record(stage, tokens, loss=loss)
             return StepOutput(loss, weight=tokens)
-        score = self._score(logits, batch)
-        nats = score.nats.double().sum()
+        row_nats = self._nats(logits, target)
+        nats = row_nats.sum()
         loss = nats / tokens.clamp(min=1)
         self.record(stage, tokens, loss=loss)
         size = self.get_buffer("token_bytes")[target.where(counts, 0)].where(counts, 0).sum()
         self.metrics(stage).update(nats=nats, tokens=tokens, size=size)
-        return StepOutput(loss, score)
+        return StepOutput(loss, TextScore(row_nats.float(), counts.sum(dim=1), batch.index))
 
     def _logits(self, batch: TextBatch, place: str) -> Tensor:
         state = self._states.get(place) if batch.continues and self.net.carries_state else None
@@ -96,15 +96,17 @@ class LanguageModel(Task, TextGenerator):
             )
         return at_least_float32(logits)
 
-    def _score(self, logits: Tensor, batch: TextBatch) -> TextScore:
+    def _nats(self, logits: Tensor, target: Tensor) -> Tensor:
+        """Negative log probability ``(B,)`` of each row."""
         losses = F.cross_entropy(
-            logits.flatten(0, 1), batch.target.flatten(), ignore_index=IGNORE_LABEL, reduction="none"
-        ).view_as(batch.target)  # (B, T)
-        return TextScore(losses.sum(dim=1).float(), (batch.target != IGNORE_LABEL).sum(dim=1), batch.index)
+            logits.flatten(0, 1), target.flatten(), ignore_index=IGNORE_LABEL, reduction="none"
+        )  # (B T,)
+        return losses.view_as(target).sum(dim=1)
 
     def predict_step(self, batch: TextBatch, batch_idx: int) -> TextScore:
         """The negative log probability of each text, in nats."""
-        return self._score(self._logits(batch, "predict"), batch)
+        nats = self._nats(self._logits(batch, "predict"), batch.target)
+        return TextScore(nats.float(), (batch.target != IGNORE_LABEL).sum(dim=1), batch.index)
 
     def continuations(self, prompt: Tensor, uniform: Tensor, sampling: Sampling) -> Iterator[Tensor]:
         """Draw one token after another; each is read once, with the state of all before it.

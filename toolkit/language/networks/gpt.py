@@ -41,9 +41,8 @@ class CausalAttention(nn.Module):
     def forward(self, x: Tensor, rotation: Tensor | None, cache: State | None) -> tuple[Tensor, State]:
         """Tokens ``(B, T, C)`` to tokens, and keys and values ``(B, h, S + T, D)`` of all so far."""
         B, T, C = x.shape
-        q, k, v = (
-            self.qkv(x).view(B, T, 3, self.heads, C // self.heads).permute(2, 0, 3, 1, 4).unbind(0)
-        )  # (B, h, T, D)
+        qkv = self.qkv(x).view(B, T, 3, self.heads, C // self.heads)  # (B, T, 3, h, D)
+        q, k, v = qkv.permute(2, 0, 3, 1, 4).unbind(0)  # each (B, h, T, D)
         if self.qk_norm:
             q, k = F.rms_norm(q, q.shape[-1:]), F.rms_norm(k, k.shape[-1:])
         if rotation is not None:
@@ -134,6 +133,8 @@ class GPT(LanguageNetwork):
     >>> logits.shape, state
     (torch.Size([2, 8, 65]), None)
     """
+
+    angles: Tensor | None
 
     def __init__(
         self,
@@ -232,8 +233,8 @@ def _angles(length: int, width: int) -> Tensor:
 def _check(vocabulary_size: int, block_size: int, dim: int, depth: int, heads: int, positions: str) -> None:
     if min(vocabulary_size, block_size, dim, depth, heads) < 1:
         raise UserError(
-            f"GPT: need sizes of at least 1, got vocabulary_size {vocabulary_size}, block_size {block_size}, dim {dim}, "
-            f"depth {depth}, heads {heads}."
+            f"GPT: need sizes of at least 1, got vocabulary_size {vocabulary_size}, block_size {block_size}, "
+            f"dim {dim}, depth {depth}, heads {heads}."
         )
     if dim % heads:
         raise UserError(f"heads: {heads} does not divide dim, which is {dim}; such as dim={64 * heads}.")

@@ -29,6 +29,7 @@ class RNN(LanguageNetwork):
     Raises:
         UserError: A size below 1, or a dropout outside its range.
 
+    >>> import torch
     >>> logits, state = RNN(vocabulary_size=65, hidden=16)(torch.zeros(2, 8, dtype=torch.long))
     >>> logits.shape, [part.shape for part in state]
     (torch.Size([2, 8, 65]), [torch.Size([2, 1, 16]), torch.Size([2, 1, 16])])
