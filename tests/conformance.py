@@ -8,6 +8,7 @@ from torch import nn
 from datamodules.base import BaseDataModule
 from datamodules.digits import DigitsDataModule
 from datamodules.semi_supervised import SemiSupervisedDataModule
+from datamodules.text import TextDataModule
 from datamodules.wrapped import LabelledSubsetDataModule
 from examples.parity import Parity
 from toolkit.generative.diffusion import DenoisingDiffusion
@@ -15,6 +16,8 @@ from toolkit.generative.gan import GAN
 from toolkit.generative.networks.conv_vae import ConvVAE
 from toolkit.generative.networks.dcgan import DCGAN
 from toolkit.generative.vae import VAE
+from toolkit.language.language_model import LanguageModel
+from toolkit.language.networks.rnn import RNN
 from toolkit.nn.augmentation import Augmentation, RandomAffine, RandomCrop
 from toolkit.nn.corruption import GaussianNoise
 from toolkit.nn.unet import UNet
@@ -103,6 +106,22 @@ FEW_LABELS = (
     *("--data.source.source=DigitsDataModule", "--data.source.labels_per_class=4"),
     *("--data.unlabelled=DigitsDataModule", "--data.batch_size=60"),
 )
+
+
+def topics() -> BaseDataModule:
+    return TextDataModule(streams=True, block_size=32)
+
+
+RECURRENT = (
+    *("--model=LanguageModel", "--model.net=RNN", "--model.net.hidden=16", "--model.net.dropout=0.1"),
+    *("--data=TextDataModule", "--data.streams=true", "--data.block_size=32"),
+)
+# 284: some 1,270 training blocks, whatever the version of Python
+ATTENTIVE = (
+    *("--model=LanguageModel", "--model.net=GPT", "--model.net.dim=8", "--model.net.heads=2", "--model.net.depth=1"),
+    *("--data=TextDataModule", "--data.block_size=284"),
+)
+
 FIXMATCH = ("--model=FixMatch", f"--model.augment={AUGMENT}", f"--model.strong={AUGMENT}", "--model.threshold=0.5")
 
 CASES: dict[type[Task], Case] = {
@@ -180,6 +199,13 @@ CASES: dict[type[Task], Case] = {
         data=digits,
         arguments=DENOISING,
         without_noise=DENOISING,
+    ),
+    LanguageModel: Case(
+        net=lambda: RNN(topics().vocabulary_size, hidden=16),
+        build=lambda net: LanguageModel(net, vocabulary=topics().vocabulary),
+        data=topics,
+        arguments=RECURRENT,  # carries a state, which streams on two ranks and a resume must not lose
+        without_noise=ATTENTIVE,
     ),
     FixMatch: Case(
         net=lambda: SmallCNN(in_channels=1, num_classes=10),

@@ -61,7 +61,10 @@ def data(workdir: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
     monkeypatch.setattr(
         "torchvision.datasets.cifar.check_integrity", lambda *args: True
     )  # whose sums are the real files'
-    return {"data.path": "cifar.npz", "data.root": "images"}
+    words = ["the quick brown fox", "jumps over", "the lazy dog"]
+    Path("text.txt").write_text("\n".join(words[n] for n in draw.integers(0, 3, 1500)))
+    Path("names.txt").write_text("\n".join(f"{words[n % 3].split()[0]}{n}" for n in range(300)))
+    return {"data.path": "cifar.npz", "data.root": "images", "text": "text.txt", "lines": "names.txt"}
 
 
 def places(name: str, part: dict[str, Any], path: str) -> list[str]:
@@ -79,6 +82,10 @@ def overrides(config: str, data: dict[str, str]) -> list[str]:
     words = ["--trainer.accelerator=cpu", "--trainer.devices=1", "--trainer.precision=32-true"]
     if kind == "NPZDataModule":
         words += [f"--data.path={data['data.path']}"]
+    if kind == "TextDataModule" and "path" in content["data"]["init_args"]:
+        words += [f"--data.path={data['text']}"]
+    if kind == "LinesDataModule":
+        words += [f"--data.path={data['lines']}"]
     if kind in ("ImageFolderDataModule", "ImageNetDataModule"):
         words += [f"--data.root={data['data.root']}", "--data.image_size=64", "--data.num_workers=0"]
     words += [f"{name}=0.1" for name in places("val_size", content["data"], "--data")]

@@ -1,5 +1,6 @@
 """Every family learns something small and real in seconds."""
 
+import random
 from pathlib import Path
 from typing import Any
 
@@ -92,3 +93,27 @@ def test_simclr_learns_without_labels(workdir: Path) -> None:
         for more in (["--trainer.max_epochs=20"], ["--trainer.max_epochs=1", "--model.optimizer.lr=1e-9"])
     ]
     assert found[0] > max(0.9, found[1] + 0.05)
+
+
+def test_gpt_learns_python_s_manual(workdir: Path) -> None:
+    """In one epoch, by more than a nat a token better than the frequencies of tokens."""
+    words = ["--trainer.accelerator=cpu", "--wandb.enabled=false", "--trainer.max_epochs=1"]
+    made = main(["fit", "--config", "configs/language/gpt_topics.yaml", *words])
+    baseline = made.datamodule.baseline("val").metrics
+    metrics = made.trainer.callback_metrics
+    assert float(metrics["val/loss"]) < baseline["loss"] - 1.2
+    assert float(metrics["val/bits_per_byte"]) < baseline["bits_per_byte"] - 0.8
+
+
+def test_lstm_learns_from_its_carried_state(workdir: Path) -> None:
+    """What repeats after 40 characters is known only to a state that crosses the borders of blocks of 10."""
+    draw = random.Random(0)
+    Path("text.txt").write_text("".join("".join(draw.choices("abcdefgh", k=20)) * 3 for _ in range(700)))
+    words = ["fit", "--model=LanguageModel", "--model.net=RNN", "--model.net.hidden=64", "--data=TextDataModule",
+             "--data.path=text.txt", "--data.block_size=10", "--data.batch_size=16", "--data.streams=true",
+             "--model.optimizer=AdamW", "--model.optimizer.lr=0.01", "--trainer.max_epochs=6",
+             "--trainer.accelerator=cpu", "--wandb.enabled=false"]  # fmt: skip
+    made = main(words)
+    carried = float(made.trainer.callback_metrics["val/loss"])
+    cold = main(["validate", "--ckpt_path", str(made.run_folder), "--data.streams=false", "--trainer.accelerator=cpu"])
+    assert carried < float(cold.trainer.callback_metrics["val/loss"]) - 0.1

@@ -45,7 +45,7 @@ def test_config_on_two_ranks(config: str, data: dict[str, str], workdir: Path) -
         "--test_after_fit=false",
     ]
     run = main(["fit", "--config", config, *exact, *short]).run_folder
-    verb = "validate" if "folder" in config else "test"  # a folder without a test split
+    verb = "validate" if "folder" in config or "tinyshakespeare" in config else "test"  # no test split
     test = [verb, "--ckpt_path", str(run), "--trainer.accelerator=cpu"]
     one = {name: float(value) for name, value in main(test).trainer.callback_metrics.items()}
     two = two_ranks([["fit", "--config", config, *exact, *TWO, "--trainer.fast_dev_run=true"], [*test, *TWO]], workdir)

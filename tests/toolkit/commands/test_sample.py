@@ -8,6 +8,7 @@ from PIL import Image
 from cli import main
 from tests.conformance import CASES
 from toolkit.generative.gan import GAN
+from toolkit.language.language_model import LanguageModel
 from toolkit.vision.image_classification import ImageClassification
 
 QUICK = ["--trainer.max_epochs=1", "--trainer.limit_train_batches=2", "--trainer.accelerator=cpu", "--wandb.enabled=false"]  # fmt: skip
@@ -42,5 +43,36 @@ def test_mistakes(run: str, workdir: Path, capsys: pytest.CaptureFixture[str]) -
     ]:
         with pytest.raises(SystemExit) as stopped:
             main(["sample", *words])
+        assert stopped.value.code == 2
+        assert message in capsys.readouterr().err
+
+
+def test_text_is_streamed_from_the_checkpoint_alone(workdir: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = main(["fit", *CASES[LanguageModel].arguments, *QUICK]).run_folder
+    run = str(folder)
+    (table,) = folder.glob("media/val/samples/*.csv")
+    assert table.read_text().startswith("prompt,text\n")
+    capsys.readouterr()
+    words = ["sample", run, "--prompt", "The class", "--tokens", "30", "--seed", "5", "--count", "2"]
+    texts = main(words)
+    assert capsys.readouterr().out == "\n".join(texts) + "\n"
+    assert len(set(texts)) == 2
+    assert all(text.startswith("The class") and len(text) > 20 for text in texts)
+    assert main(words) == texts
+    greedy = [main([*words[:-1], "1", "--temperature", "0", "--seed", seed]) for seed in "12"]
+    assert greedy[0] == greedy[1]
+    assert main([*words, "--temperature", "0.8", "--top_k", "3", "--top_p", "0.9"]) != texts
+    capsys.readouterr()
+    for more, message in [
+        (["--tokens", "0"], "tokens: need at least 1, got 0"),
+        (["--temperature", "-1"], "temperature: need a number >= 0"),
+        (["--top_p", "2"], "need 0 < top_p <= 1, got 2.0"),
+        (
+            ["--class", "7"],
+            "unrecognized arguments: --class 7. Write python cli.py sample RUN_FOLDER_OR_CHECKPOINT [--prompt",
+        ),
+    ]:
+        with pytest.raises(SystemExit) as stopped:
+            main(["sample", run, *more])
         assert stopped.value.code == 2
         assert message in capsys.readouterr().err

@@ -52,7 +52,7 @@ class CausalAttention(nn.Module):
             k, v = torch.cat([cache[0], k], dim=2), torch.cat([cache[1], v], dim=2)  # (B, h, S + T, D)
         mask = torch.ones(T, S + T, dtype=torch.bool, device=x.device).tril(S) if S and T > 1 else None
         p = self.p if self.training else 0.0
-        y = F.scaled_dot_product_attention(q, k, v, attn_mask=mask, dropout_p=p, is_causal=S == 0)  # (B, h, T, D)
+        y = attend(q, k, v, mask, p, is_causal=S == 0)  # (B, h, T, D)
         out: Tensor = self.dropout(self.proj(y.transpose(1, 2).reshape(B, T, C)))  # (B, T, C)
         return out, (k, v)
 
@@ -209,6 +209,15 @@ class GPT(LanguageNetwork):
         weight = self.embedding.weight
         none = weight.new_zeros(batch_size, self.heads, 0, weight.shape[1] // self.heads)
         return (none,) * (2 * len(self.blocks))
+
+
+def attend(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, dropout: float, is_causal: bool) -> Tensor:
+    """Scaled dot-product attention; on a CPU in float32, whose backward pass takes a seventh of bfloat16's there."""
+    if q.device.type != "cpu" or q.dtype not in (torch.bfloat16, torch.float16):
+        return F.scaled_dot_product_attention(q, k, v, mask, dropout, is_causal)
+    with torch.autocast("cpu", enabled=False):
+        wide = F.scaled_dot_product_attention(q.float(), k.float(), v.float(), mask, dropout, is_causal)
+    return wide.to(q.dtype)
 
 
 def rotate(x: Tensor, rotation: Tensor) -> Tensor:

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from toolkit.errors import UserError
-from toolkit.language.networks.gpt import GPT, rotate
+from toolkit.language.networks.gpt import GPT, attend, rotate
 from toolkit.language.networks.language_network import LanguageNetwork
 from toolkit.language.networks.rnn import RNN
 
@@ -108,6 +108,15 @@ def test_rotation_depends_on_the_distance_alone() -> None:
 
     torch.testing.assert_close(product(3, 1), product(12, 10), rtol=0, atol=1e-5)
     assert (product(3, 1) - product(3, 2)).abs() > 1e-3
+
+
+def test_attention_in_bfloat16_is_that_of_float32_on_a_cpu() -> None:
+    q, k, v = torch.randn(3, 2, 2, T, 8).bfloat16()
+    exact = torch.nn.functional.scaled_dot_product_attention(q.float(), k.float(), v.float(), is_causal=True)
+    with torch.autocast("cpu", torch.bfloat16):
+        made = attend(q, k, v, None, 0.0, is_causal=True)
+    assert made.dtype == torch.bfloat16
+    assert torch.equal(made, exact.bfloat16())
 
 
 def test_mistakes() -> None:
