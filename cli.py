@@ -56,7 +56,7 @@ VERBS = {
     "predict": Verb(
         "toolkit.commands.evaluate:predict",
         "write predictions to a CSV",
-        "--ckpt_path ... --input IMAGE_OR_FOLDER ...",
+        "--ckpt_path ... --input FILE_OR_FOLDER ...",
         f"{EVALUATED} [--input FILE_OR_FOLDER ...] [--output CSV] [--top_k 5]\n\nWith --input, further options are "
         "--batch_size 64, --num_workers 0, --trainer.accelerator and --trainer.precision.\nWithout, the test split is "
         "predicted, and the options of fit apply.",
@@ -65,8 +65,11 @@ VERBS = {
         "toolkit.commands.sample:sample",
         "draw with a generative model",
         "RUN_FOLDER_OR_CHECKPOINT --class 7",
-        f"{EVALUATED} [--count 100] [--seed 0] [--class NAME_OR_NUMBER ...] [--output FOLDER]\n\n"
-        "Writes a grid and one PNG an image; of a conditional model the classes in turn, or those asked for.",
+        f"{EVALUATED} [--seed 0] [--count N]\n"
+        "    images: [--class NAME_OR_NUMBER ...] [--output FOLDER]\n"
+        '    text:   [--prompt "..."] [--tokens 200] [--temperature 1.0] [--top_k K] [--top_p P]\n\n'
+        "Images: a grid and one PNG each; of a conditional model the classes in turn, or those asked for. Text is written\n"
+        "to the terminal while it is drawn, each up to the end of its document.",
     ),
     "verify-resume": Verb(
         "toolkit.commands.verify_resume:verify_resume",

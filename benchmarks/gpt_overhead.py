@@ -3,7 +3,7 @@
     python benchmarks/gpt_overhead.py --path input.txt [--steps 2000] [--seeds 3] [--precision P] [--json FILE]
 
 The loop is written as nanoGPT's is (Karpathy, 2022): eager, float32, the same model, batch and schedule as
-configs/language/gpt_tinyshakespeare.yaml, blocks at random places; `--precision 32-true` compares in its precision. Both
+configs/language/gpt_tinyshakespeare.yaml, blocks at random places; `--precision 32-true` compares in its own. Both
 are scored on the whole last tenth of the text, in blocks of 64, and take turns on one thread. Speed is tokens per
 CPU-second of the training steps after the first ones.
 """

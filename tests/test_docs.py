@@ -50,13 +50,19 @@ def commands(page: str) -> list[str]:
 
 
 def small_data(folder: Path) -> None:
-    """What the pages call path/to/...: two classes of small pictures, and an .npz."""
+    """What the pages call path/to/...: two classes of small pictures, an .npz, and texts."""
     draw = np.random.default_rng(0)
     for name in ("ant", "bee"):
         (folder / "images" / name).mkdir(parents=True)
         for i in range(20):
             pixels = draw.integers(0, 256, (40, 48, 3), dtype=np.uint8)
             Image.fromarray(pixels).save(folder / "images" / name / f"{i}.png")
+    words = [["the", "quick", "brown", "fox", "\n"][n] for n in draw.integers(0, 5, 5000)]
+    (folder / "text.txt").write_text(" ".join(words))
+    (folder / "names.txt").write_text("\n".join(f"{word}{n}" for n, word in enumerate(words[:600]) if word != "\n"))
+    (folder / "texts").mkdir()
+    for n in range(40):
+        (folder / "texts" / f"{n}.txt").write_text(" ".join(words[100 * n : 100 * n + 100]))
     images = draw.integers(0, 256, (60, 28, 28), dtype=np.uint8)
     labels = np.arange(60) % 3
     np.savez(folder / "data.npz", **{f"{split}_{kind}": array for split in ("train", "val", "test") for kind, array in

@@ -92,7 +92,7 @@ def test_embeddings_are_the_logits_weights_if_tied() -> None:
 
 def test_gpt_starts_as_gpt_2() -> None:
     net = GPT(V, T, dim=256, depth=8, heads=4, bias=True)
-    weights = dict(net.named_parameters())
+    weights = net.state_dict()
     assert float(weights["blocks.0.attention.qkv.weight"].std()) == pytest.approx(0.02, rel=0.05)
     assert float(weights["blocks.3.mlp.proj.weight"].std()) == pytest.approx(0.02 / 4, rel=0.05)
     assert not weights["blocks.0.mlp.fc.bias"].any()
