@@ -68,8 +68,8 @@ VERBS = {
         f"{EVALUATED} [--seed 0] [--count N]\n"
         "    images: [--class NAME_OR_NUMBER ...] [--output FOLDER]\n"
         '    text:   [--prompt "..."] [--tokens 200] [--temperature 1.0] [--top_k K] [--top_p P]\n\n'
-        "Images: a grid and one PNG each; of a conditional model the classes in turn, or those asked for. Text is written\n"
-        "to the terminal while it is drawn, each up to the end of its document.",
+        "Images: a grid and one PNG each; of a conditional model the classes in turn, or those asked for. Text is\n"
+        "written to the terminal while it is drawn, each up to the end of its document.",
     ),
     "verify-resume": Verb(
         "toolkit.commands.verify_resume:verify_resume",

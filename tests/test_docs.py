@@ -57,9 +57,9 @@ def small_data(folder: Path) -> None:
         for i in range(20):
             pixels = draw.integers(0, 256, (40, 48, 3), dtype=np.uint8)
             Image.fromarray(pixels).save(folder / "images" / name / f"{i}.png")
-    words = [["the", "quick", "brown", "fox", "\n"][n] for n in draw.integers(0, 5, 5000)]
-    (folder / "text.txt").write_text(" ".join(words))
-    (folder / "names.txt").write_text("\n".join(f"{word}{n}" for n, word in enumerate(words[:600]) if word != "\n"))
+    words = [["the", "quick", "brown", "fox"][n] for n in draw.integers(0, 4, 5000)]
+    (folder / "text.txt").write_text("\n".join(" ".join(words[n : n + 6]) for n in range(0, 5000, 6)))
+    (folder / "names.txt").write_text("\n".join(f"{word}{n}" for n, word in enumerate(words[:600])))
     (folder / "texts").mkdir()
     for n in range(40):
         (folder / "texts" / f"{n}.txt").write_text(" ".join(words[100 * n : 100 * n + 100]))
