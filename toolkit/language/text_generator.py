@@ -112,7 +112,7 @@ class TextGenerator(ABC):
             tokens: How many at most.
             count: How many continuations.
             seed: Which.
-            sampling: How; as the model says if None.
+            sampling: How; by the model's own probabilities if None.
 
         Returns:
             ``count`` texts, the prompt not included.

@@ -71,9 +71,6 @@ class RNN(LanguageNetwork):
                 module.reset_parameters()
         E = self.embedding.embedding_dim
         nn.init.normal_(self.embedding.weight, std=E**-0.5 if self.head is None else 1.0)
-        if isinstance(self.rnn, nn.LSTM):
-            for layer in range(self.layers):  # a memory that is kept at first (Jozefowicz et al., 2015)
-                nn.init.ones_(getattr(self.rnn, f"bias_ih_l{layer}")[self.hidden : 2 * self.hidden])
 
     def forward(self, token: Tensor, state: State | None = None) -> tuple[Tensor, State | None]:
         """Logits ``(B, T, V)`` and state: ``(B, L, H)`` of the GRU; of the LSTM one more for its memory."""
