@@ -32,6 +32,10 @@ class Policy(Protocol):
     def device(self) -> torch.device:
         """Where its network is."""
 
+    @property
+    def progress(self) -> float:
+        """Share of the run that is done, in [0, 1]."""
+
     def act(self, observation: Tensor, start: Tensor) -> PolicyStep:
         """Explore: an action for each of N environments.
 
@@ -50,7 +54,7 @@ class Policy(Protocol):
         """An action in the environment's units."""
 
     def count_steps(self, count: int) -> None:
-        """So many environment steps were taken, on this rank."""
+        """So many environment steps were taken, on this rank; those that only reset count, so that ranks stay equal."""
 
 
 class Rollout(NamedTuple):
@@ -99,6 +103,25 @@ class Transitions(NamedTuple):
     """``(B,)``, int64, where they lie in the buffer."""
 
 
+class VectorStep(NamedTuple):
+    """One step of N environments, to be learned from at once; tensors on the policy's device."""
+
+    observation: Tensor
+    """``(N, *S)``, before the step."""
+    action: Tensor
+    """``(N,)``, int64, or ``(N, A)``, float32; in the policy's units."""
+    reward: Tensor
+    """``(N,)``."""
+    next_observation: Tensor
+    """``(N, *S)``, after the step; where the episode ended, its last one."""
+    terminated: Tensor
+    """``(N,)``, bool; nothing follows."""
+    truncated: Tensor
+    """``(N,)``, bool; the episode was cut, so that what would follow is estimated from ``next_observation``."""
+    valid: Tensor
+    """``(N,)``, bool; false where the environment was only reset."""
+
+
 class Episodes(NamedTuple):
     """Finished episodes."""
 
@@ -144,6 +167,14 @@ class ReplaySource(ExperienceSource):
     @abstractmethod
     def update_priorities(self, index: Tensor, error: Tensor) -> None:
         """Say how wrong the predictions for transitions were, ``(B,)`` each; nothing happens without priorities."""
+
+
+class OnlineSource(ExperienceSource):
+    """Steps the environments, and forgets what happened as soon as it was learned from."""
+
+    @abstractmethod
+    def steps(self, policy: Policy) -> Iterator[VectorStep]:
+        """Each step of the environments before the next one is taken."""
 
 
 class EvaluationSource(ABC):
