@@ -15,6 +15,10 @@ class DataSource(LightningDataModule, ABC):
     seed: int = 0
     """Seed of the run; the command line sets it to ``seed_everything``."""
 
+    def __str__(self) -> str:
+        """Its name; Lightning's own would make all loaders, and is asked for each fact that a kind of data lacks."""
+        return type(self).__name__
+
     def baseline(self, stage: Stage) -> Baseline | None:
         """The score of a predictor that learned nothing on a split; None where there is none worth naming."""
         return None

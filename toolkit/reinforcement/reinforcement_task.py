@@ -1,7 +1,8 @@
 """What all agents share: acting, counting, updating, evaluating. Shape legend: N environments, S an observation."""
 
+import contextlib
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, ClassVar, Literal
 
 import torch
@@ -54,6 +55,8 @@ class ReinforcementTask(ManualTask, ABC):
 
     env_steps: Tensor
     grad_updates: Tensor
+    action_low: Tensor
+    action_high: Tensor
 
     def __init__(
         self,
@@ -209,17 +212,23 @@ class ReinforcementTask(ManualTask, ABC):
     # Evaluation -------------------------------------------------------------------------------------------------------
 
     def play(self, episodes: EvaluationSource) -> Episodes:
-        """Play greedily; no generator and no memory of the training is moved."""
-        with torch.random.fork_rng(devices=[]), torch.no_grad(), self._remembering():
+        """Play greedily."""
+        with self.evaluating():
             return episodes.play(
                 lambda observation, start: self.environment_action(
                     self.greedy(observation.to(self.device), start.to(self.device))
                 ).cpu()
             )
 
-    def _remembering(self) -> Any:
+    @contextlib.contextmanager
+    def evaluating(self) -> Iterator[None]:
+        """While `greedy` plays: no gradient, and no generator and no memory of the training moves."""
+        with torch.random.fork_rng(devices=[]), torch.no_grad(), self._remembering():
+            yield
+
+    def _remembering(self) -> contextlib.AbstractContextManager[None]:
         """A context in which `greedy` has a memory of its own; of recurrent policies."""
-        return torch.no_grad()
+        return contextlib.nullcontext()
 
     def _evaluate(self, batch: EvaluationSource, stage: Stage) -> StepOutput:
         played = self.play(batch)
