@@ -62,7 +62,7 @@ def _encoded(value: Any) -> Any:
     """Plain values and tensors, with a mark where numpy must come back; `_SKIP` for anything else."""
     if isinstance(value, np.ndarray):
         return {"array": torch.from_numpy(value.copy())} if value.dtype.kind in "biuf" else _SKIP
-    if isinstance(value, np.generic):
+    if isinstance(value, np.generic) and value.dtype.kind in "biuf":
         return {"scalar": torch.from_numpy(np.array(value))}
     if isinstance(value, (tuple, list)):
         parts = [_encoded(part) for part in value]
@@ -73,7 +73,9 @@ def _encoded(value: Any) -> Any:
         return {"dict": parts} if plain else _SKIP
     if isinstance(value, int) and not isinstance(value, bool):
         return {"int": str(value)}  # a generator's state has 128 bits
-    return value if value is None or isinstance(value, (bool, float, str)) else _SKIP
+    if isinstance(value, str):
+        return str(value)  # numpy has its own
+    return value if value is None or isinstance(value, (bool, float)) else _SKIP
 
 
 def _decoded(value: Any) -> Any:
