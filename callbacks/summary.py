@@ -108,5 +108,7 @@ class RunSummary(Callback):
         if naive is None:
             return f"{name} {value:.4f}"
         others = self.values.get("further_baselines", {}).get(name, {})
-        naives = ", ".join(f"{known} {score:.4f}" for known, score in ({self.values["baseline"]: naive} | others).items())
+        naives = ", ".join(
+            f"{known} {score:.4f}" for known, score in ({self.values["baseline"]: naive} | others).items()
+        )
         return f"{name} {value:.4f} ({naives})"

@@ -55,7 +55,9 @@ class Environments:
             options |= {"frameskip": 1} if self.env_id.startswith("ALE/") else {}
         if render:
             options["render_mode"] = "rgb_array"
-            os.environ.setdefault("XDG_RUNTIME_DIR", tempfile.gettempdir())  # or SDL complains where there is no desktop
+            os.environ.setdefault(
+                "XDG_RUNTIME_DIR", tempfile.gettempdir()
+            )  # or SDL complains where there is no desktop
         environment = self._made(options)
         if self.atari:
             environment = self._as_atari(environment, training)
@@ -127,7 +129,9 @@ class Environments:
         try:
             environment = AtariPreprocessing(environment, terminal_on_life_loss=training)
         except Exception as error:
-            raise UserError(f"data.init_args.atari: {self.env_id} is no Atari game without frame skip ({error}).") from error
+            raise UserError(
+                f"data.init_args.atari: {self.env_id} is no Atari game without frame skip ({error})."
+            ) from error
         if training:
             environment = ClipReward(environment, -1, 1)
         return FrameStackObservation(environment, 4)

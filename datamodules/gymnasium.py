@@ -280,7 +280,9 @@ class GymnasiumDataModule(DataSource, HoldsExperience):
             rank, world_size = self._place()
             total = self.episodes[stage]
             if total < world_size:
-                raise UserError(f"data.init_args.{stage}_episodes: need at least one a rank, {world_size}, got {total}.")
+                raise UserError(
+                    f"data.init_args.{stage}_episodes: need at least one a rank, {world_size}, got {total}."
+                )
             self._evaluations[stage] = self._evaluation(EVALUATION_SEEDS[stage], range(rank, total, world_size))
         return self._evaluations[stage]
 
@@ -322,4 +324,6 @@ class GymnasiumDataModule(DataSource, HoldsExperience):
         assert isinstance(self.action_space, Box)
         low, high = self.action_space.low, self.action_space.high
         values = {"least": low, "middle": (low + high) / 2, "largest": high}
-        return {f"the {name} action": torch.from_numpy(value).float().repeat(count, 1) for name, value in values.items()}
+        return {
+            f"the {name} action": torch.from_numpy(value).float().repeat(count, 1) for name, value in values.items()
+        }

@@ -98,4 +98,6 @@ def _write_mp4(frames: list[np.ndarray], path: Path) -> None:
             for frame in frames:
                 writer.append_data(frame)
     except (ImportError, ValueError) as error:  # imageio without its ffmpeg raises the latter
-        raise UserError('play: an mp4 needs imageio and its ffmpeg: pip install "fulgurite[rl]"; or name a .gif.') from error
+        raise UserError(
+            'play: an mp4 needs imageio and its ffmpeg: pip install "fulgurite[rl]"; or name a .gif.'
+        ) from error

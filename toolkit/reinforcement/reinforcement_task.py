@@ -147,7 +147,9 @@ class ReinforcementTask(ManualTask, ABC):
         self._steps_done = int(self.env_steps)
         precision = self.trainer.precision_plugin
         if isinstance(precision, MixedPrecision) and precision.scaler is not None:
-            raise UserError("trainer.precision: 16-mixed scales losses, which agents do not; write bf16-mixed or 32-true.")
+            raise UserError(
+                "trainer.precision: 16-mixed scales losses, which agents do not; write bf16-mixed or 32-true."
+            )
         if self._device_mesh is not None:
             raise UserError("trainer.strategy: an agent's networks are not sharded; write ddp.")
 

@@ -37,9 +37,7 @@ class MLPEncoder(Encoder):
         activation: Behind each layer.
     """
 
-    def __init__(
-        self, hidden: Sequence[int] = (64, 64), activation: Literal["relu", "tanh", "silu"] = "relu"
-    ) -> None:
+    def __init__(self, hidden: Sequence[int] = (64, 64), activation: Literal["relu", "tanh", "silu"] = "relu") -> None:
         self.hidden, self.activation = tuple(hidden), activation
 
     def build(self, observation_shape: Sequence[int]) -> tuple[nn.Module, int]:
