@@ -45,6 +45,7 @@ def play_and_watch(agent: ReinforcementTask, environment: gymnasium.Env, seed: i
                 batch = batch.float() if batch.is_floating_point() else batch
                 start = torch.tensor([length == 0], device=agent.device)
                 action = agent.environment_action(agent.greedy(batch, start))[0].cpu().numpy()
+                action = action[()]  # a discrete one as a number: toy text looks it up in a dict
                 observation, reward, terminated, truncated, _ = environment.step(action)
                 total, length, over = total + float(reward), length + 1, bool(terminated or truncated)
         if frames:
