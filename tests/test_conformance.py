@@ -111,5 +111,5 @@ def test_predict_writes_a_row_a_sample(task_class: type[Task], workdir: Path) ->
     assert header.startswith("path,")
     assert header.endswith(",error")
     assert [row.split(",")[0] for row in rows] == [
-        f"test[{i}]" for i in range(len(CASES[task_class].data().dataset("test")))
+        f"test[{i}]" for i in range(CASES[task_class].test_rows())
     ]
