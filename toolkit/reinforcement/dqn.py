@@ -1,10 +1,11 @@
 """Deep Q-learning and Rainbow's parts. Shape legend: B transitions, N environments, S an observation, K actions."""
 
 import copy
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
+from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor
 
@@ -14,6 +15,7 @@ from toolkit.losses.categorical_projection import categorical_divergence, catego
 from toolkit.reinforcement.exploration import Exploration
 from toolkit.reinforcement.networks.q_network import QNetwork
 from toolkit.reinforcement.reinforcement_task import ReinforcementTask
+from toolkit.task import SchedulerConfig
 
 
 class Prediction(NamedTuple):
@@ -22,7 +24,7 @@ class Prediction(NamedTuple):
     loss: Tensor
     """``(B,)``."""
     error: Tensor
-    """``(B,)``, without gradient; how wrong it was, which prioritises."""
+    """``(B,)``, without gradient; how wrong it was, of any sign, which prioritises."""
     value: Tensor
     """``(B,)``, without gradient, of the actions that were taken."""
 
@@ -42,14 +44,19 @@ class DQN(ReinforcementTask):
 
     Args:
         net: Q.
+        gamma: Discount of a time step.
         exploration: Share of random actions; without effect where the network is noisy.
         double: Whether Q itself says which next action is best, and the target only what it is worth (van Hasselt,
             Guez, Silver, "Deep Reinforcement Learning with Double Q-learning", AAAI 2016).
         target_update_every: Updates between two moves of the target, as in the Nature paper (C) and unlike in libraries
             that count environment steps.
         tau: Share of Q in a moved target: 1 copies.
-        **options: Of `toolkit.reinforcement.reinforcement_task.ReinforcementTask`; the optimizer is Adam with 1e-4 if
-            None.
+        optimizer: Adam with a learning rate of 1e-4 if None.
+        scheduler: Constant if None.
+        scheduler_config: When the scheduler steps; a step is an item.
+        gradient_clip_val: Largest norm of the gradient; none if None.
+        num_actions: K, of the data.
+        total_steps: Environment steps of the whole run, over all ranks.
 
     Raises:
         UserError: ``target_update_every`` or ``tau`` is out of its range; at a fit's start, epsilon has no horizon.
@@ -62,18 +69,34 @@ class DQN(ReinforcementTask):
     def __init__(
         self,
         net: QNetwork,
+        gamma: float = 0.99,
         exploration: Exploration | None = None,
         double: bool = False,
         target_update_every: int = 1000,
         tau: float = 1.0,
-        **options: Any,
+        optimizer: OptimizerCallable | None = None,
+        scheduler: LRSchedulerCallable | None = None,
+        scheduler_config: SchedulerConfig | None = None,
+        gradient_clip_val: float | None = None,
+        num_actions: int | None = None,
+        total_steps: int | None = None,
     ) -> None:
         if target_update_every < 1 or not 0 < tau <= 1:
             raise UserError(
                 "model.init_args: need target_update_every of at least 1 and tau in (0, 1], got "
                 f"{target_update_every} and {tau}."
             )
-        super().__init__(net, scalars=("loss", "q_mean"), **options)
+        super().__init__(
+            net,
+            gamma=gamma,
+            num_actions=num_actions,
+            total_steps=total_steps,
+            scalars=("loss", "q_mean"),
+            optimizer=optimizer,
+            scheduler=scheduler,
+            scheduler_config=scheduler_config,
+            gradient_clip_val=gradient_clip_val,
+        )
         self.target = copy.deepcopy(net).requires_grad_(False)
         self.exploration = exploration or Exploration()
         self.is_double = double
@@ -93,12 +116,13 @@ class DQN(ReinforcementTask):
         if self.net.noisy:
             self.net.reset_noise()
             return PolicyStep(self.greedy(observation, start))
-        explores = torch.rand(len(observation)) < self.epsilon  # on the CPU: to ask it waits for no device
-        if explores.all():
-            return PolicyStep(self.act_randomly(len(observation)))
+        explores = [draw < self.epsilon for draw in torch.rand(len(observation)).tolist()]
+        if all(explores):
+            return PolicyStep(self.act_randomly(len(explores)))
         action = self.greedy(observation, start)
-        if explores.any():
-            action = torch.where(explores.to(action.device), self.act_randomly(len(action)), action)
+        if any(explores):
+            chosen = torch.tensor(explores, device=action.device)
+            action = torch.where(chosen, self.act_randomly(len(explores)), action)
         return PolicyStep(action)
 
     def greedy(self, observation: Tensor, start: Tensor) -> Tensor:
@@ -117,23 +141,25 @@ class DQN(ReinforcementTask):
 
     def learn(self, source: ReplaySource) -> dict[str, Tensor]:
         """An update for each minibatch that the source says is due."""
-        total = torch.zeros(2, device=self.device)
-        before = self._updates
+        losses: list[Tensor] = []
+        values: list[Tensor] = []
         for batch in source.minibatches(self):
             if self.net.noisy:
                 self.net.reset_noise()
                 self.target.reset_noise()
             loss, error, value = self.predict_return(batch)
-            loss = (batch.weight * loss).mean()
-            self.descend(0, loss)
+            mean = torch.dot(batch.weight, loss) / len(loss)
+            self.descend(0, mean)
             source.update_priorities(batch.index, error)
+            losses.append(mean.detach())
+            values.append(value)
             self._updates += 1
             if self._updates % self.target_update_every == 0:
                 self.move_target()
-            total += torch.stack([loss.detach(), value.mean()])
         self.log_with_step({"epsilon": self.epsilon})
-        updates = self._updates - before
-        return dict(zip(("loss", "q_mean"), total / updates, strict=True)) if updates else {}
+        if not losses:
+            return {}
+        return {"loss": torch.stack(losses).mean(), "q_mean": torch.stack(values).mean()}
 
     def predict_return(self, batch: Transitions) -> Prediction:
         """Compare what the network says of the actions taken with what came of them."""
@@ -145,7 +171,7 @@ class DQN(ReinforcementTask):
             next_q = self.target(batch.next_observation)  # (B, K)
             best = (self.net(batch.next_observation) if self.is_double else next_q).argmax(dim=1, keepdim=True)
             y = torch.addcmul(batch.reward, batch.discount, next_q.gather(1, best)[:, 0])  # (B,)
-            error = (y - q).abs()
+            error = y - q
         return Prediction(F.smooth_l1_loss(q, y, reduction="none"), error, q.detach())
 
     def _distributions(self, batch: Transitions) -> Prediction:
