@@ -142,13 +142,9 @@ class TabularTask(ReinforcementTask, ABC):
             errors.append(self.update(step, step.reward + self.gamma * value))
         self.grad_updates += len(errors)
         error = torch.cat(errors)
-        self.log_with_step(
-            {
-                "epsilon": self.exploration.epsilon(self.progress),
-                "learning_rate": self.learning_rate.base(self.progress),
-                "visited": float((self.visits > 0).float().mean()),
-            }
-        )
+        self.trainer.optimizers[0].param_groups[0]["lr"] = self.learning_rate.base(self.progress)  # for the log
+        visited = float((self.visits > 0).float().mean())
+        self.log_with_step({"epsilon": self.exploration.epsilon(self.progress), "visited": visited})
         return {"td_error": error.abs().mean()} if len(error) else {}
 
     @torch.no_grad()
