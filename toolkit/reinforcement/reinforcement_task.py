@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any, ClassVar, Literal
 
 import torch
-from lightning.pytorch.plugins.precision import MixedPrecision
+from lightning.pytorch.plugins.precision import DoublePrecision, HalfPrecision, MixedPrecision
 from torch import Tensor, nn
 from torchmetrics import MaxMetric, MetricCollection, MinMetric
 
@@ -150,6 +150,8 @@ class ReinforcementTask(ManualTask, ABC):
             raise UserError(
                 "trainer.precision: 16-mixed scales losses, which agents do not; write bf16-mixed or 32-true."
             )
+        if isinstance(precision, (DoublePrecision, HalfPrecision)):
+            raise UserError("trainer.precision: environments speak 32 bits; write 32-true or bf16-mixed.")
         if self._device_mesh is not None:
             raise UserError("trainer.strategy: an agent's networks are not sharded; write ddp.")
 
