@@ -251,7 +251,7 @@ def test_actor_climbs_the_smaller_critic() -> None:
 
     def value() -> float:
         action = task.net.actor.greedy(batch.observation)
-        return float(task.net.critics(batch.observation, action).amin(dim=0).mean())
+        return float(task.net.critics(batch.observation, action).amin(dim=0).mean().detach())
 
     before = value()
     for _ in range(50):

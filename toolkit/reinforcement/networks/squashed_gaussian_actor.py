@@ -112,8 +112,8 @@ class StateDependentNoiseActor(SquashedGaussianActor):
 
     Its ``(D, A)`` entries are independent and :math:`N(0, \sigma_{ij}^2)`, and :math:`\phi(s)` are the features. So
     over the draws of the matrix the action before the tanh is normal with variance
-    :math:`\sum_i \phi_i(s)^2 \sigma_{ij}^2`, and so is its density in the losses. There each state has a draw of its own
-    from that distribution, and not one matrix for the whole minibatch, which has the same expectation and less
+    :math:`\sum_i \phi_i(s)^2 \sigma_{ij}^2`, and so is its density in the losses. There each state has a draw of its
+    own from that distribution, and not one matrix for the whole minibatch, which has the same expectation and less
     variance. Gradients flow into the features through the variance, too.
 
     Args:
