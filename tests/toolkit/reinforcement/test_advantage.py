@@ -40,10 +40,10 @@ def test_extremes_of_lambda() -> None:
     torch.testing.assert_close(total + value, column(19, 18, 16, 13))  # the rewards that follow, and 9
 
 
-@pytest.mark.parametrize(("T", "N"), [(1, 3), (2, 1), (7, 4), (128, 8), (2048, 2)])
-def test_equals_the_recursion(T: int, N: int) -> None:
-    reward, value, next_value = torch.randn(3, T, N, dtype=torch.float64)
-    terminated, truncated = torch.rand(2, T, N) < 0.05
+@pytest.mark.parametrize(("steps", "count"), [(1, 3), (2, 1), (7, 4), (128, 8), (2048, 2)])
+def test_equals_the_recursion(steps: int, count: int) -> None:
+    reward, value, next_value = torch.randn(3, steps, count, dtype=torch.float64)
+    terminated, truncated = torch.rand(2, steps, count) < 0.05
     arguments = (reward, value, next_value, terminated, truncated & ~terminated, 0.99, 0.95)
     torch.testing.assert_close(generalized_advantage(*arguments), naive(*arguments), rtol=0, atol=1e-12)
     single = [a.float() if isinstance(a, Tensor) and a.is_floating_point() else a for a in arguments]

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from toolkit.errors import UserError
+from toolkit.nn.fused_layers import FusedLayers
 from toolkit.reinforcement.distributions import Categorical, DiagonalGaussian, Distribution
 from toolkit.reinforcement.networks.encoders import Encoder, MLPEncoder, orthogonal
 
@@ -104,13 +105,12 @@ class ActorCritic(nn.Module):
             The policy's parameters, ``(B, K)`` or ``(B, A)``, for `policy`; the value, ``(B,)``; and the memory behind
             the sequences. ``(T, N)`` stands in the place of B for a recurrent network.
         """
-        if memory is None:
-            feature = self.encoder(observation)  # (B, D)
-            critic_feature = feature if self.critic_encoder is None else self.critic_encoder(observation)
+        if memory is None and self.critic_encoder is not None:
+            parameters = _behind(self.encoder, self.actor, observation)
+            value = _behind(self.critic_encoder, self.critic, observation).squeeze(-1)
         else:
-            assert start is not None
-            feature, critic_feature, memory = self._remember(observation, memory, start)
-        parameters, value = self.actor(feature), self.critic(critic_feature).squeeze(-1)
+            feature, critic_feature, memory = self._features(observation, memory, start)
+            parameters, value = self.actor(feature), self.critic(critic_feature).squeeze(-1)
         dtype = torch.promote_types(value.dtype, torch.float32)  # 16 bits are too few for a ratio of probabilities
         return parameters.to(dtype), value.to(dtype), memory
 
@@ -118,7 +118,14 @@ class ActorCritic(nn.Module):
         """The distribution of the actions, from what `forward` gives for them."""
         return Categorical(parameters) if self.log_std is None else DiagonalGaussian(parameters, self.log_std)
 
-    def _remember(self, observation: Tensor, memory: Tensor, start: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    def _features(
+        self, observation: Tensor, memory: Tensor | None, start: Tensor | None
+    ) -> tuple[Tensor, Tensor, Tensor | None]:
+        """The actor's, the critic's, and the memory."""
+        if memory is None:
+            feature = self.encoder(observation)  # (B, D)
+            return feature, feature, None
+        assert start is not None
         encoders = [self.encoder] if self.critic_encoder is None else [self.encoder, self.critic_encoder]
         outputs, states = [], []
         for encoder, lstm, state in zip(encoders, self.lstms, memory.view(-1, 2, *memory.shape[1:]), strict=True):
@@ -127,6 +134,14 @@ class ActorCritic(nn.Module):
             outputs.append(output)
             states.append(state)
         return outputs[0], outputs[-1], torch.cat(states)
+
+
+def _behind(encoder: nn.Module, head: nn.Linear, observation: Tensor) -> Tensor:
+    """A layer behind an encoder, ``(B, *S)`` to ``(B, O)``."""
+    output: Tensor = (
+        encoder.and_then(head, observation) if isinstance(encoder, FusedLayers) else head(encoder(observation))
+    )
+    return output
 
 
 def _run(lstm: nn.Module, feature: Tensor, state: Tensor, start: Tensor) -> tuple[Tensor, Tensor]:

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from toolkit.errors import UserError
+from toolkit.nn.fused_layers import FusedLayers
 
 ACTIVATIONS: dict[str, type[nn.Module]] = {"relu": nn.ReLU, "tanh": nn.Tanh, "silu": nn.SiLU}
 
@@ -51,7 +52,7 @@ class MLPEncoder(Encoder):
         layers: list[nn.Module] = [nn.Flatten()] if len(observation_shape) > 1 else []
         for before, after in itertools.pairwise(widths):
             layers += [nn.Linear(before, after), ACTIVATIONS[self.activation]()]
-        return nn.Sequential(*layers), widths[-1]
+        return FusedLayers(*layers), widths[-1]
 
 
 class NatureEncoder(Encoder):
