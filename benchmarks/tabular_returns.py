@@ -10,7 +10,6 @@ even if it knew the steps left, and the random policy.
 
 import argparse
 import json
-import statistics
 import sys
 import tempfile
 from pathlib import Path
@@ -18,6 +17,7 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 import toolkit
+from benchmarks.agent_returns import curve, spread
 from cli import main as command_line
 from toolkit.reinforcement.exact_return import (
     TransitionTable,
@@ -30,8 +30,8 @@ from toolkit.reinforcement.exact_return import (
 from toolkit.reinforcement.tabular import TabularTask
 
 
-def measure(config: str, seed: int, options: list[str], runs: str) -> dict[str, float]:
-    """One seed."""
+def measure(config: str, seed: int, options: list[str], runs: str) -> tuple[dict[str, float], dict[str, list[float]]]:
+    """One seed: its numbers, and its learning curve on the validation's episodes."""
     words = ["fit", "--config", config, "--seed_everything", str(seed), "--runs", runs, "--test_after_fit", "false"]
     made: Any = command_line([*words, "--wandb.enabled", "false", *options])
     environment = made.datamodule.environments.make(training=False)
@@ -39,7 +39,7 @@ def measure(config: str, seed: int, options: list[str], runs: str) -> dict[str, 
     environment.close()
     summary = json.loads((made.run_folder / "summary.json").read_text())
     best_fixed = greedy_policy(value_iteration(table, made.model.gamma))
-    return {
+    found = {
         "final/exact_return": learned(made.run_folder / "checkpoints" / "last.ckpt", table, limit),
         "best/exact_return": learned(made.run_folder / "checkpoints" / "best.ckpt", table, limit),
         "value iteration": exact_return(table, best_fixed, limit),
@@ -48,6 +48,7 @@ def measure(config: str, seed: int, options: list[str], runs: str) -> dict[str, 
         "env_steps": float(made.model.env_steps),
         "train_cpu_seconds": summary["train_cpu_seconds"],
     }
+    return found, curve(made.run_folder / "metrics.csv")
 
 
 def learned(checkpoint: Path, table: TransitionTable, limit: int) -> float:
@@ -69,22 +70,19 @@ def main() -> None:
     more = given[given.index("--") + 1 :] if "--" in given else []
     seeds = range(options.first, options.first + options.seeds)
     with tempfile.TemporaryDirectory() as runs:
-        rows = [measure(options.config, seed, more, runs) for seed in seeds]
+        measured = [measure(options.config, seed, more, runs) for seed in seeds]
+    rows, curves = [row for row, _ in measured], [points for _, points in measured]
     print("seed  final     best      CPU-s")
     for seed, row in zip(seeds, rows, strict=True):
         print(
             f"{seed:<4}  {row['final/exact_return']:<8.4f}  {row['best/exact_return']:<8.4f}  "
             f"{row['train_cpu_seconds']:.1f}"
         )
-    found = {name: [row[name] for row in rows] for name in rows[0]}
-    spreads = {
-        name: {"median": statistics.median(values), "min": min(values), "max": max(values)}
-        for name, values in found.items()
-    }
-    for name, spread in spreads.items():
-        print(f"{name} {spread['median']:.4f} [{spread['min']:.4f}, {spread['max']:.4f}]")
+    table = {name: spread([row[name] for row in rows]) for name in rows[0]}
+    for name, found in table.items():
+        print(f"{name} {found['median']:.4f} [{found['min']:.4f}, {found['max']:.4f}]")
     if options.json:
-        options.json.write_text(json.dumps({"statistics": spreads}))
+        options.json.write_text(json.dumps({"statistics": table, "curves": curves}))
 
 
 if __name__ == "__main__":

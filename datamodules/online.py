@@ -39,7 +39,7 @@ class Online(Experience, OnlineSource):
         for _ in range(self.number):
             action = policy.act(*self._observed(policy)).action
             step = self.adapter.step(policy.environment_action(action).cpu().numpy())
-            policy.count_steps(int(step.valid.sum()))
+            policy.count_steps(self.adapter.num_envs)
             before, reward, after = map(torch.from_numpy, (step.observation, step.reward, step.next_observation))
             flags = (torch.from_numpy(flag.copy()) for flag in (step.terminated, step.truncated, step.valid))
             yield VectorStep(

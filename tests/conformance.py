@@ -69,7 +69,9 @@ class Case:
     def test_rows(self) -> int:
         """How many samples or episodes `predict` goes through."""
         data = self.data()
-        return len(data.dataset("test")) if isinstance(data, BaseDataModule) else len(next(iter(data.test_dataloader())))
+        return (
+            len(data.dataset("test")) if isinstance(data, BaseDataModule) else len(next(iter(data.test_dataloader())))
+        )
 
 
 def digits() -> BaseDataModule:
@@ -126,7 +128,6 @@ FEW_LABELS = (
     *("--data.unlabelled=DigitsDataModule", "--data.batch_size=60"),
 )
 FIXMATCH = ("--model=FixMatch", f"--model.augment={AUGMENT}", f"--model.strong={AUGMENT}", "--model.threshold=0.5")
-
 
 
 def environment(env_id: str, experience: Experience) -> Callable[[], DataSource]:

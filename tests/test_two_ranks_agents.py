@@ -19,7 +19,9 @@ AGENTS = [task for task in CASES if issubclass(task, ReinforcementTask)]
 
 def ledger(task_class: type[Task], folder: Path, *more: str) -> dict[tuple[int, int], dict[int, tuple[str, str]]]:
     """(loss, checksum of the weights) by step and rank."""
-    own = "\n".join(["trainer:", "  callbacks+:", "    - class_path: Ledger", f"      init_args: {{path: {folder}/ledger.csv}}"])
+    own = "\n".join(
+        ["trainer:", "  callbacks+:", "    - class_path: Ledger", f"      init_args: {{path: {folder}/ledger.csv}}"]
+    )
     (folder / "ledger.yaml").write_text(own)
     words = ["fit", *CASES[task_class].arguments, "--config", str(folder / "ledger.yaml"), f"--runs={folder}"]
     words += ["--trainer.accelerator=cpu", "--trainer.devices=2", "--trainer.strategy=ddp", "--trainer.max_epochs=2"]
