@@ -164,7 +164,7 @@ def _readme_row(claim: dict[str, Any], result: dict[str, Any]) -> str:
     naive = f"{naive:.4f}" if isinstance(naive, float) else naive
     page = f"[{claim['family']}](docs/methods/{claim['family'].replace(' ', '_')}.md)"
     words = ["python cli.py fit --config", claim["config"]]
-    own = ["--data.root DIR"] if "script" in claim and "{data}" in str(claim.get("args")) else [w.replace("{data}", "DIR") for w in claim.get("args", [])]
+    own = ["--data.root DIR"] if "script" in claim else [w.replace("{data}", "DIR") for w in claim.get("args", [])]
     words += [claim["usage"]] if "usage" in claim else own
     return f"| {page} | {claim['title']} | {measured} | {naive} | `{' '.join(words).strip()}` |"
 

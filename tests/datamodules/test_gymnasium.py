@@ -61,7 +61,9 @@ def test_evaluation_plays_the_same_episodes_whatever_plays_at_once() -> None:
                 length += 1
             assert played.length[number] == length + 1
     assert len(played.length.unique()) > 1
-    assert not torch.equal(played.length[:10], next(iter(data.val_dataloader())).play(lambda *_: torch.ones(10, dtype=torch.int64)).length)
+    assert not torch.equal(
+        played.length[:10], next(iter(data.val_dataloader())).play(lambda *_: torch.ones(10, dtype=torch.int64)).length
+    )
 
 
 def test_fewer_episodes_than_ranks() -> None:
