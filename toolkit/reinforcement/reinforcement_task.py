@@ -154,6 +154,8 @@ class ReinforcementTask(ManualTask, ABC):
             raise UserError("trainer.precision: environments speak 32 bits; write 32-true or bf16-mixed.")
         if self._device_mesh is not None:
             raise UserError("trainer.strategy: an agent's networks are not sharded; write ddp.")
+        for optimizer in self.trainer.optimizers:
+            optimizer._opt_called = True  # type: ignore[attr-defined]  # schedules move before the first update too
 
     def step(self, batch: Any, stage: Stage) -> StepOutput:
         """An item of the stream in training; in evaluation episodes, played greedily."""

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from toolkit.errors import UserError
 from toolkit.experience import Episodes, Policy, ReplaySource, Transitions
+from toolkit.optim.warmup_linear import WarmupLinear
 from toolkit.reinforcement.dqn import DQN
 from toolkit.reinforcement.exploration import Exploration
 from toolkit.reinforcement.networks.encoders import MLPEncoder
@@ -175,6 +176,13 @@ def test_resumed_run_is_the_run_that_was_not_stopped(tmp_path: Path) -> None:
     for (name, ours), theirs in zip(second.named_parameters(), whole.parameters(), strict=True):
         torch.testing.assert_close(ours, theirs, rtol=0, atol=0, msg=name)
     assert int(second.grad_updates) == int(whole.grad_updates) == 8 * 32 - 32
+
+
+def test_schedules_follow_the_environment_also_before_the_first_update() -> None:
+    """Torch warns of a schedule that moves before its optimizer did; here that is right."""
+    task = agent(scheduler=lambda optimizer: WarmupLinear(optimizer, warmup=0, total_steps=4))
+    trainer = fit(task, Chain(), items=2)
+    assert trainer.optimizers[0].param_groups[0]["lr"] == pytest.approx(1e-4 / 2)
 
 
 # Targets --------------------------------------------------------------------------------------------------------------
