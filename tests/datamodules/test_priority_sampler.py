@@ -58,6 +58,17 @@ def test_new_transitions_get_the_largest_priority_so_far() -> None:
     assert torch.allclose(frequencies(by, 4), torch.tensor([2.0, 1.0, 1.0, 5.0]) / 9, atol=0.01)
 
 
+def test_the_largest_priority_is_remembered_in_the_state() -> None:
+    by, restored = sampler([1, 1]), sampler([1, 1])
+    by.update(torch.tensor([0]), torch.tensor([32.0]))
+    by.update(torch.tensor([0]), torch.tensor([0.0]))
+    restored.load_state_dict(by.state_dict())
+    for each in (by, restored):
+        each.touched.append(1)  # written anew
+    assert torch.equal(restored.state_dict()["priority"], by.state_dict()["priority"])
+    assert by.state_dict()["priority"][1] == pytest.approx(8.0)  # 32^0.6
+
+
 def test_slots_without_a_transition_are_never_drawn_whatever_is_said_of_them() -> None:
     by = sampler([1, 0, 2, 1])
     by.update(torch.tensor([1, 0]), torch.tensor([100.0, 1.0]))
