@@ -2,7 +2,6 @@
 
 import contextlib
 import os
-import os
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from typing import Any, ClassVar, Literal
@@ -147,10 +146,6 @@ class ReinforcementTask(ManualTask, ABC):
         """Refuse what these updates cannot do, or the data that do not suit."""
         super().on_fit_start()
         self._steps_done = int(self.env_steps)
-        if not torch.cuda.is_available():
-            # Every optimizer step asks whether there is a GPU. By this variable Lightning has torch ask the driver's
-            # library, which is then looked for each time: 90 us where there is none, a quarter of a small update.
-            os.environ["PYTORCH_NVML_BASED_CUDA_CHECK"] = "0"
         if self.device.type == "cpu":  # Lightning has torch ask NVML, and each optimizer step asks again: 40 us
             os.environ["PYTORCH_NVML_BASED_CUDA_CHECK"] = "0"
         precision = self.trainer.precision_plugin
