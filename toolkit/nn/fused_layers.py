@@ -81,7 +81,7 @@ def _outputs(x: Tensor, activations: tuple[Activation, ...], parameters: Sequenc
     """The input and what each layer makes of it."""
     outputs = [x]
     for activation, weight, bias in zip(activations, parameters[::2], parameters[1::2], strict=True):
-        if activation == "tanh" and x.device.type == "cpu" and len(x) * len(weight) >= LARGE:
+        if activation == "tanh" and x.device.type == "cpu" and x.shape[0] * weight.shape[0] >= LARGE:
             # tanh z = 2 sigmoid(2 z) - 1; on CPUs torch's tanh takes three times as long
             x = torch.addmm(bias, x, weight.t(), beta=2, alpha=2).sigmoid_().mul_(2).sub_(1)
         else:

@@ -38,7 +38,7 @@ class Minibatch(NamedTuple):
 
 
 def minibatches_of_steps(
-    rollout: Rollout, advantage: Tensor, target: Tensor, number: int, epochs: int
+    rollout: Rollout, advantage: Tensor, target: Tensor, number: int, epochs: int, normalize: bool
 ) -> Iterator[Minibatch]:
     """Divide all valid steps anew in each pass; a single minibatch is in order, and not copied.
 
@@ -48,6 +48,7 @@ def minibatches_of_steps(
         target: ``(T, N)``.
         number: Minibatches of a pass, of equal size but for one step.
         epochs: Passes.
+        normalize: Whether each minibatch's advantages are brought to mean 0 and standard deviation 1.
 
     Raises:
         UserError: There are fewer steps than minibatches.
@@ -60,15 +61,16 @@ def minibatches_of_steps(
     count = len(whole.target)
     _check(count, number, "steps")
     if number == 1:
-        yield from itertools.repeat(whole, epochs)
+        yield from itertools.repeat(_normalized(whole) if normalize else whole, epochs)
         return
     for _ in range(epochs):
         for index in torch.randperm(count, device=target.device).tensor_split(number):
-            yield Minibatch(*(field[index] for field in whole[:6]))
+            minibatch = Minibatch(*(field[index] for field in whole[:6]))
+            yield _normalized(minibatch) if normalize else minibatch
 
 
 def minibatches_of_sequences(
-    rollout: Rollout, advantage: Tensor, target: Tensor, number: int, epochs: int, memory: Tensor
+    rollout: Rollout, advantage: Tensor, target: Tensor, number: int, epochs: int, normalize: bool, memory: Tensor
 ) -> Iterator[Minibatch]:
     """Divide the environments anew in each pass; each minibatch has all T steps of its own.
 
@@ -78,6 +80,7 @@ def minibatches_of_sequences(
         target: Likewise.
         number: Minibatches of a pass.
         epochs: Passes.
+        normalize: As in `minibatches_of_steps`.
         memory: ``(L, N, H)``, before the rollout.
 
     Raises:
@@ -91,7 +94,15 @@ def minibatches_of_sequences(
             steps = (rollout.action, rollout.log_probability, rollout.value, advantage, target)
             flat = (field[:, index][valid] for field in steps)
             minibatch = Minibatch(rollout.observation[:, index], *flat)
-            yield minibatch._replace(memory=memory[:, index], start=rollout.start[:, index], valid=valid)
+            minibatch = minibatch._replace(memory=memory[:, index], start=rollout.start[:, index], valid=valid)
+            yield _normalized(minibatch) if normalize else minibatch
+
+
+def _normalized(minibatch: Minibatch) -> Minibatch:
+    advantage = minibatch.advantage
+    if len(advantage) == 1:  # it has no standard deviation
+        return minibatch
+    return minibatch._replace(advantage=(advantage - advantage.mean()) / (advantage.std() + 1e-8))
 
 
 def _check(count: int, number: int, what: str) -> None:

@@ -213,7 +213,7 @@ class PPO(ReinforcementTask):
             log_ratio = policy.log_prob(minibatch.action) - minibatch.log_probability  # (B,)
             if self.target_kl is not None and self._kl_of_all_ranks(log_ratio) > self.target_kl:
                 break
-            policy_loss = clipped_surrogate_loss(log_ratio, self._normalized_advantage(minibatch), clip_range)
+            policy_loss = clipped_surrogate_loss(log_ratio, minibatch.advantage, clip_range)
             value_loss = clipped_value_loss(value, minibatch.value, minibatch.target, self.clip_range_value)
             entropy = policy.entropy().mean()
             loss = policy_loss + self.value_weight * value_loss
@@ -232,15 +232,8 @@ class PPO(ReinforcementTask):
         if self.returns is not None:
             self.returns.update(rollout.discounted_return[rollout.valid])
             reward = self.returns.scale(reward)
-        advantage = generalized_advantage(
-            reward,
-            rollout.value,
-            rollout.next_value,
-            rollout.terminated,
-            rollout.truncated,
-            self.gamma,
-            self.gae_lambda,
-        )
+        values, ends = (rollout.value, rollout.next_value), (rollout.terminated, rollout.truncated)
+        advantage = generalized_advantage(reward, *values, *ends, self.gamma, self.gae_lambda)
         return advantage, advantage + rollout.value
 
     def _minibatches(
@@ -248,16 +241,11 @@ class PPO(ReinforcementTask):
     ) -> Iterator[Minibatch]:
         """Those of all passes."""
         rollout = rollout._replace(observation=self._normalized(rollout.observation))
+        given = (rollout, advantage, target, self.minibatches, self.epochs, self.normalize_advantage)
         if not self.net.is_recurrent:
-            return minibatches_of_steps(rollout, advantage, target, self.minibatches, self.epochs)
+            return minibatches_of_steps(*given)
         memory = self.net.initial_memory(rollout.start.shape[1]) if memory is None else memory
-        return minibatches_of_sequences(rollout, advantage, target, self.minibatches, self.epochs, memory)
-
-    def _normalized_advantage(self, minibatch: Minibatch) -> Tensor:
-        advantage = minibatch.advantage
-        if not self.normalize_advantage or len(advantage) == 1:
-            return advantage
-        return (advantage - advantage.mean()) / (advantage.std() + 1e-8)
+        return minibatches_of_sequences(*given, memory)
 
     def _kl_of_all_ranks(self, log_ratio: Tensor) -> float:
         """The same on each, so that all stop at once."""
