@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
-from lightning.pytorch.utilities import rank_zero_warn
+from lightning.pytorch.utilities import rank_zero_info
 
 from callbacks.media import Animation, log_media
 from toolkit.errors import UserError
@@ -56,7 +56,7 @@ class EpisodeVideo(Callback):
             try:
                 frames = play_and_watch(pl_module, data.player(), self.seed).frames
             except UserError as error:  # a picture is worth no run
-                rank_zero_warn(f"no video: {error}")
+                rank_zero_info(f"no film of an episode: {error}")
                 frames = []
         if trainer.strategy.broadcast(bool(frames)):  # every rank must come to log_media, or none
             shown = frames[:: -(-len(frames) // MOST_FRAMES)]

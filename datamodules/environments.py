@@ -55,9 +55,9 @@ class Environments:
             options |= {"frameskip": 1} if self.env_id.startswith("ALE/") else {}
         if render:
             options["render_mode"] = "rgb_array"
-            os.environ.setdefault(
-                "XDG_RUNTIME_DIR", tempfile.gettempdir()
-            )  # or SDL complains where there is no desktop
+            # or SDL complains where there is no desktop
+            os.environ.setdefault("XDG_RUNTIME_DIR", tempfile.gettempdir())
+            self._check_renders()
         environment = self._made(options)
         if self.atari:
             environment = self._as_atari(environment, training)
@@ -98,22 +98,23 @@ class Environments:
             raise UserError(
                 "data.init_args.vectorization: own takes no wrappers, which are for single environments; write sync."
             )
-        if gymnasium.spec(self.env_id).vector_entry_point is None:
+        name = _registered(self.env_id)
+        if gymnasium.spec(name).vector_entry_point is None:
             raise UserError(
                 f"data.init_args.vectorization: {self.env_id} has no vector form of its own; write sync or async."
             )
         options = dict(self.options)
         if self.max_episode_steps is not None:
             options["max_episode_steps"] = self.max_episode_steps
-        return gymnasium.make_vec(self.env_id, count, vectorization_mode="vector_entry_point", **options)
+        return gymnasium.make_vec(name, count, vectorization_mode="vector_entry_point", **options)
 
     def _made(self, options: dict[str, Any]) -> gymnasium.Env:
-        _register(self.env_id)
+        name = _registered(self.env_id)
         try:
             limit = self.max_episode_steps
-            if limit is None and gymnasium.spec(self.env_id).max_episode_steps is None:
+            if limit is None and gymnasium.spec(name).max_episode_steps is None:
                 limit = TIME_LIMIT
-            return gymnasium.make(self.env_id, max_episode_steps=limit, **options)
+            return gymnasium.make(name, max_episode_steps=limit, **options)
         except DependencyNotInstalled as error:
             raise UserError(
                 f'environment {self.env_id}: {error} In this project: pip install "fulgurite[rl]".'
@@ -123,6 +124,13 @@ class Environments:
             raise UserError(f"data.init_args.env_id: {str(error).rstrip('.')}.{known}") from error
         except TypeError as error:
             raise UserError(f"data.init_args.options: {self.env_id} does not take them ({error}).") from error
+
+    def _check_renders(self) -> None:
+        probe = self._made(dict(self.options))
+        modes = probe.metadata.get("render_modes", [])
+        probe.close()
+        if "rgb_array" not in modes:
+            raise UserError(f"environment {self.env_id}: it draws no pictures; its render modes are {modes}.")
 
     def _as_atari(self, environment: gymnasium.Env, training: bool) -> gymnasium.Env:
         """Machado et al., "Revisiting the Arcade Learning Environment", JAIR, 2018, with the customs of DQN."""
@@ -137,20 +145,25 @@ class Environments:
         return FrameStackObservation(environment, 4)
 
 
-def _register(env_id: str) -> None:
-    """Import what registers an environment, if that is allowed."""
-    if ":" in env_id:
-        module = env_id.partition(":")[0]
+def _registered(env_id: str) -> str:
+    """The id alone, after the import of what registers it, if that is allowed."""
+    module, colon, name = env_id.rpartition(":")
+    if colon:
         if not is_allowed(module):
             raise UserError(
                 f"data.init_args.env_id: {env_id!r} imports {module}, which is not allowed; add --allow "
                 f"{module.partition('.')[0]}, or use {', '.join(allowed_packages())}."
             )
+        try:
+            importlib.import_module(module)
+        except ImportError as error:
+            raise UserError(f"data.init_args.env_id: {module} cannot be imported ({error}).") from error
     if env_id.startswith("ALE/") or "NoFrameskip" in env_id:
         try:
             gymnasium.register_envs(importlib.import_module("ale_py"))
         except ImportError as error:
             raise UserError(f'environment {env_id}: Atari needs ale-py: pip install "fulgurite[rl]".') from error
+    return name
 
 
 def check_spaces(environment: gymnasium.Env, env_id: str) -> None:

@@ -54,7 +54,7 @@ def play(args: Sequence[str], parts: Parts) -> list[Watched]:
         if not isinstance(agent, ReinforcementTask):
             raise UserError(f"play: {type(agent).__name__} plays nothing; give a checkpoint of an agent.")
         data: Any = ToolkitCLI("play", arguments, parts).datamodule
-    films = options.video != "none"
+    films = options.video != "none" and _can_film(data, is_asked=options.video is not None)
     watched = []
     print(f"{'episode':>8} {'seed':>8} {'return':>12} {'length':>8}")
     for number in range(options.episodes):
@@ -68,6 +68,18 @@ def play(args: Sequence[str], parts: Parts) -> list[Watched]:
         own = checkpoint.parent.parent / "play" / f"seed_{options.seed}.gif"
         print(f"film        {_write(watched[0].frames, Path(options.video) if options.video else own)}")
     return watched
+
+
+def _can_film(data: Any, is_asked: bool) -> bool:
+    """Whether the environment draws pictures; who has not asked for a film is only told."""
+    try:
+        data.player().close()
+    except UserError as error:
+        if is_asked:
+            raise
+        print(f"no film: {error}")
+        return False
+    return True
 
 
 def _write(frames: list[np.ndarray], path: Path) -> Path:

@@ -58,3 +58,16 @@ def test_what_is_no_agent(workdir: Path, capsys: pytest.CaptureFixture[str]) -> 
     with pytest.raises(SystemExit):
         main(["play", str(made.run_folder)])
     assert "ImageClassification plays nothing" in capsys.readouterr().err
+
+
+def test_an_environment_that_draws_nothing(
+    workdir: Path, capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    words = ["--allow", "tests", *CASES[DQN].arguments, "--data.env_id=tests.environments:Bandit-v0", *QUICK]
+    made = main(["fit", *words])
+    assert "draws no pictures" in caplog.text
+    main(["play", str(made.run_folder), "--episodes", "2", "--allow", "tests"])
+    assert "no film: environment tests.environments:Bandit-v0" in capsys.readouterr().out
+    with pytest.raises(SystemExit):
+        main(["play", str(made.run_folder), "--video", "a.gif", "--allow", "tests"])
+    assert "it draws no pictures" in capsys.readouterr().err
