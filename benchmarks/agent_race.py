@@ -2,8 +2,8 @@
 
     python benchmarks/agent_race.py dqn|ppo|sac [--seeds 5] [--json FILE]
 
-Needs the extra [bench]. One thread; the two sides train in turns, a seed each time, in one process, and are timed by the
-process's own CPU seconds from the first environment step to the last, without evaluation. Ours runs with everything
+Needs the extra [bench]. One thread; the two sides train in turns, a seed each time, each in a process of its own, and are
+timed by its CPU seconds from the first environment step to the last, without evaluation. Ours runs with everything
 that `fit` does by default: checkpoints, metrics.csv, W&B (offline), the guard, the progress lines. Then each plays the
 same 100 episodes greedily. The networks, batches, numbers of gradient steps and environments are equal; the settings
 are those of Stable-Baselines3's zoo (SAC: its defaults).
@@ -12,6 +12,7 @@ are those of Stable-Baselines3's zoo (SAC: its defaults).
 import argparse
 import json
 import os
+import subprocess
 import sys
 import tempfile
 import time
@@ -125,20 +126,38 @@ def train_ours(race: Race, seed: int, runs: str) -> tuple[float, float]:
     return speed, float(tested.trainer.callback_metrics["test/return_mean"])
 
 
+def in_a_process(race: str, side: str, seed: int) -> tuple[float, float]:
+    """Of one side, which shares nothing with the other: not even what a library sets in the environment."""
+    command = [sys.executable, __file__, race, "--side", side, "--first", str(seed)]
+    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
+    speed, mean_return = json.loads(done.stdout.splitlines()[-1])
+    return speed, mean_return
+
+
 def run() -> None:
     """Race, print, write."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("race", choices=RACES)
     parser.add_argument("--seeds", type=int, default=5)
+    parser.add_argument("--first", type=int, default=0)
+    parser.add_argument(
+        "--side", choices=("ours", "theirs"), help="run the first seed of one side, and print what came"
+    )
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
     torch.set_num_threads(1)
+    if options.side == "theirs":
+        print(json.dumps(train_theirs(RACES[options.race], options.first)))
+        return
+    if options.side == "ours":
+        with tempfile.TemporaryDirectory() as runs:
+            print(json.dumps(train_ours(RACES[options.race], options.first, runs)))
+        return
     ours, theirs = [], []
-    with tempfile.TemporaryDirectory() as runs:
-        for seed in range(options.seeds):
-            ours.append(train_ours(RACES[options.race], seed, runs))
-            theirs.append(train_theirs(RACES[options.race], seed))
-            print(f"seed {seed}: ours {ours[-1]}, Stable-Baselines3 {theirs[-1]}", flush=True)
+    for seed in range(options.first, options.first + options.seeds):
+        ours.append(in_a_process(options.race, "ours", seed))
+        theirs.append(in_a_process(options.race, "theirs", seed))
+        print(f"seed {seed}: ours {ours[-1]}, Stable-Baselines3 {theirs[-1]}", flush=True)
     table: dict[str, Any] = {"ratio": spread([mine[0] / other[0] for mine, other in zip(ours, theirs, strict=True)])}
     for label, rows in (("ours", ours), ("stable_baselines3", theirs)):
         table[f"{label}/steps_per_cpu_second"] = spread([row[0] for row in rows])
