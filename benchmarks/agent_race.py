@@ -2,8 +2,8 @@
 
     python benchmarks/agent_race.py dqn|ppo|sac [--seeds 5] [--json FILE]
 
-Needs the extra [bench]. One thread; the two sides train in turns, a seed each time, each in a process of its own, and are
-timed by its CPU seconds from the first environment step to the last, without evaluation. Ours runs with everything
+Needs the extra [bench]. One thread; the two sides train in turns, a seed each time, each in a process of its own, timed
+by its CPU seconds from the first environment step to the last, without evaluation. Ours runs with everything
 that `fit` does by default: checkpoints, metrics.csv, W&B (offline), the guard, the progress lines. Then each plays the
 same 100 episodes greedily. The networks, batches, numbers of gradient steps and environments are equal; the settings
 are those of Stable-Baselines3's zoo (SAC: its defaults).
@@ -21,10 +21,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-os.environ.setdefault("WANDB_MODE", "offline")
-ROOT = Path(__file__).resolve().parents[1]
-sys.path.insert(0, str(ROOT))
-
 import gymnasium
 import numpy as np
 import torch
@@ -32,10 +28,12 @@ from stable_baselines3 import DQN, PPO, SAC
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.env_util import make_vec_env
 
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from benchmarks.agent_returns import spread
 from cli import main
 from toolkit.commands.seeds import bootstrap_interval, interquartile_mean
 
+ROOT = Path(__file__).resolve().parents[1]
 EPISODES, FIRST_SEED = 100, 2_000_000
 
 
@@ -129,7 +127,8 @@ def train_ours(race: Race, seed: int, runs: str) -> tuple[float, float]:
 def in_a_process(race: str, side: str, seed: int) -> tuple[float, float]:
     """Of one side, which shares nothing with the other: not even what a library sets in the environment."""
     command = [sys.executable, __file__, race, "--side", side, "--first", str(seed)]
-    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
+    env = os.environ | {"OMP_NUM_THREADS": "1", "WANDB_MODE": "offline"}
+    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True, env=env)
     speed, mean_return = json.loads(done.stdout.splitlines()[-1])
     return speed, mean_return
 
@@ -140,9 +139,7 @@ def run() -> None:
     parser.add_argument("race", choices=RACES)
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--first", type=int, default=0)
-    parser.add_argument(
-        "--side", choices=("ours", "theirs"), help="run the first seed of one side, and print what came"
-    )
+    parser.add_argument("--side", choices=("ours", "theirs"), help="run one seed of one side, and print what came")
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
     torch.set_num_threads(1)

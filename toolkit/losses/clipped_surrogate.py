@@ -20,8 +20,8 @@ def clipped_surrogate_loss(log_ratio: Tensor, advantage: Tensor, clip_range: flo
     >>> clipped_surrogate_loss(ratio.log(), advantage, 0.25)  # -(1.25 - 1.5 + 0.5 - 0.75) / 4
     tensor(0.1250)
     """
-    ratio = log_ratio.exp()
-    return -torch.minimum(ratio * advantage, ratio.clamp(1 - clip_range, 1 + clip_range) * advantage).mean()
+    ratio, cost = log_ratio.exp(), -advantage
+    return torch.maximum(ratio * cost, ratio.clamp(1 - clip_range, 1 + clip_range) * cost).mean()
 
 
 def clipped_value_loss(value: Tensor, old_value: Tensor, target: Tensor, clip_range: float | None) -> Tensor:

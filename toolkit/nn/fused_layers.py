@@ -54,7 +54,7 @@ class FusedLayers(nn.Sequential):
         return self.activations is not None and is_flat and not torch.is_autocast_enabled(x.device.type)
 
     def _parameters_in_order(self) -> list[Tensor]:
-        return [p for layer in self if isinstance(layer, nn.Linear) for p in (layer.weight, layer.bias)]
+        return [p for layer in self._modules.values() if layer is not None for p in layer._parameters.values()]  # type: ignore[misc]
 
 
 def _activations(layers: Sequence[nn.Module]) -> tuple[Activation, ...] | None:
@@ -109,9 +109,9 @@ class _Layers(torch.autograd.Function):
         for number in reversed(range(count)):
             x, y = outputs[number : number + 2]
             if ctx.activations[number] == "tanh":
-                gradient = torch.ops.aten.tanh_backward(gradient, y)
+                gradient = torch.ops.aten.tanh_backward.default(gradient, y)
             elif ctx.activations[number] == "relu":
-                gradient = torch.ops.aten.threshold_backward(gradient, y, 0)
+                gradient = torch.ops.aten.threshold_backward.default(gradient, y, 0)
             of_parameters += [gradient.sum(dim=0), _outer(gradient, x)]
             if number or ctx.needs_input_grad[0]:
                 gradient = gradient @ weights[number]  # (B, I)

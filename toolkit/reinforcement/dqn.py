@@ -169,8 +169,12 @@ class DQN(ReinforcementTask):
         q = self.net(batch.observation).gather(1, batch.action[:, None])[:, 0]  # (B,)
         with torch.no_grad():
             next_q = self.target(batch.next_observation)  # (B, K)
-            best = (self.net(batch.next_observation) if self.is_double else next_q).argmax(dim=1, keepdim=True)
-            y = torch.addcmul(batch.reward, batch.discount, next_q.gather(1, best)[:, 0])  # (B,)
+            if self.is_double:
+                best = self.net(batch.next_observation).argmax(dim=1, keepdim=True)
+                next_value = next_q.gather(1, best)[:, 0]  # (B,)
+            else:
+                next_value = next_q.amax(dim=1)
+            y = torch.addcmul(batch.reward, batch.discount, next_value)
             error = y - q
         return Prediction(F.smooth_l1_loss(q, y, reduction="none"), error, q.detach())
 

@@ -211,7 +211,7 @@ class ReinforcementTask(ManualTask, ABC):
             norm = torch.linalg.vector_norm(torch.stack(torch._foreach_norm(gradients)))
             torch._foreach_div_(gradients, (norm / self.gradient_clip_val).clamp_(min=1))
         optimizer.step()
-        self.grad_updates += 1
+        self.grad_updates.add_(1)  # and not +=, for an attribute of a module is slow to set
 
     def _horizon(self, interval: Literal["step", "epoch"]) -> int:
         """Training steps of the run, which follow from its environment steps."""
