@@ -120,4 +120,4 @@ class _Layers(torch.autograd.Function):
 
 def _outer(gradient: Tensor, x: Tensor) -> Tensor:
     """``(B, O)`` and ``(B, I)`` to ``(O, I)``; with the narrow matrix on the right it takes four times as long."""
-    return gradient.t() @ x if gradient.shape[1] <= x.shape[1] else (x.t() @ gradient).t()
+    return gradient.t() @ x if gradient.shape[1] <= x.shape[1] else (x.t() @ gradient).t().contiguous()

@@ -203,11 +203,12 @@ class ReinforcementTask(ManualTask, ABC):
         """
         optimizer = self.trainer.optimizers[number]
         parameters = list(parameters_of(optimizer))
-        gradients = torch.autograd.grad(loss, parameters)
-        for parameter, gradient in zip(parameters, gradients, strict=True):
-            parameter.grad = gradient
+        for parameter, gradient in zip(parameters, torch.autograd.grad(loss, parameters), strict=True):
+            # torch's fused optimizers read the memory in order, whatever the strides (a sum's gradient has stride 0)
+            parameter.grad = gradient.contiguous()
         self._average_over_ranks(parameters)
         if self.gradient_clip_val is not None:  # torch's own function takes twice as long
+            gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
             norm = torch.linalg.vector_norm(torch.stack(torch._foreach_norm(gradients)))
             torch._foreach_div_(gradients, (norm / self.gradient_clip_val).clamp_(min=1))
         optimizer.step()
