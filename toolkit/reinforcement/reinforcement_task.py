@@ -210,7 +210,9 @@ class ReinforcementTask(ManualTask, ABC):
         if self.gradient_clip_val is not None:  # torch's own function takes twice as long
             gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
             norm = torch.linalg.vector_norm(torch.stack(torch._foreach_norm(gradients)))
-            torch._foreach_div_(gradients, (norm / self.gradient_clip_val).clamp_(min=1))
+            clipped = torch._foreach_div(gradients, (norm / self.gradient_clip_val).clamp_(min=1))
+            for parameter, gradient in zip(parameters, clipped, strict=True):  # not in place: two may be one tensor
+                parameter.grad = gradient
         optimizer.step()
         self.grad_updates.add_(1)  # and not +=, for an attribute of a module is slow to set
 

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from toolkit.nn.fused_layers import FusedLayers
+from toolkit.nn.fused_layers import FusedLayers, side_by_side
 
 
 def layers(activation: type[nn.Module], *widths: int) -> FusedLayers:
@@ -33,7 +33,7 @@ def test_equals_sequential(activation: type[nn.Module], samples: int) -> None:
             torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-5)
 
     compare(fused(x), plain(x))
-    compare(fused.and_then(head, x), head(plain(x)))
+    compare(torch.cat(side_by_side(x, (fused, head), (fused, head)), dim=1), head(plain(x)).repeat(1, 2))
     with torch.no_grad():
         torch.testing.assert_close(fused(x), plain(x), rtol=1e-5, atol=1e-6)
 
@@ -44,6 +44,27 @@ def test_gradient(activation: type[nn.Module]) -> None:
     x = torch.randn(4, 3, dtype=torch.float64, requires_grad=True)
     parameters = list(fused.parameters())
     assert torch.autograd.gradcheck(lambda x, *_: fused(x), (x, *parameters))
+    other, heads = layers(activation, 3, 6).double(), (nn.Linear(2, 1).double(), nn.Linear(6, 4).double())
+    inputs = (x, *parameters, *other.parameters(), *heads[0].parameters(), *heads[1].parameters())
+    assert torch.autograd.gradcheck(lambda x, *_: side_by_side(x, (fused, heads[0]), (other, heads[1])), inputs)
+
+
+def test_gradients_are_contiguous() -> None:
+    """Or torch's fused optimizers would apply them to the wrong weights."""
+    fused = layers(nn.Tanh, 4, 64, 2)
+    assert all(g.is_contiguous() for g in torch.autograd.grad(fused(torch.randn(5, 4)).sum(), list(fused.parameters())))
+
+
+def test_side_by_side_with_others() -> None:
+    fused, other, heads = (
+        layers(nn.Tanh, 3, 5),
+        nn.Sequential(nn.Linear(3, 5), nn.SiLU()),
+        (nn.Linear(5, 1), nn.Linear(5, 2)),
+    )
+    x = torch.randn(4, 3)
+    for given, expected in zip(side_by_side(x, (fused, heads[0]), (other, heads[1])),
+                               (heads[0](fused(x)), heads[1](other(x))), strict=True):  # fmt: skip
+        torch.testing.assert_close(given, expected)
 
 
 def test_input_without_gradient_and_flattened() -> None:

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from toolkit.errors import UserError
-from toolkit.nn.fused_layers import FusedLayers
+from toolkit.nn.fused_layers import side_by_side
 from toolkit.reinforcement.distributions import Categorical, DiagonalGaussian, Distribution
 from toolkit.reinforcement.networks.encoders import Encoder, MLPEncoder, orthogonal
 
@@ -106,13 +106,13 @@ class ActorCritic(nn.Module):
             the sequences. ``(T, N)`` stands in the place of B for a recurrent network.
         """
         if memory is None and self.critic_encoder is not None:
-            parameters = _behind(self.encoder, self.actor, observation)
-            value = _behind(self.critic_encoder, self.critic, observation).squeeze(-1)
+            actor, critic = (self.encoder, self.actor), (self.critic_encoder, self.critic)
+            parameters, value = side_by_side(observation, actor, critic)
         else:
             feature, critic_feature, memory = self._features(observation, memory, start)
-            parameters, value = self.actor(feature), self.critic(critic_feature).squeeze(-1)
+            parameters, value = self.actor(feature), self.critic(critic_feature)
         dtype = torch.promote_types(value.dtype, torch.float32)  # 16 bits are too few for a ratio of probabilities
-        return parameters.to(dtype), value.to(dtype), memory
+        return parameters.to(dtype), value.squeeze(-1).to(dtype), memory
 
     def policy(self, parameters: Tensor) -> Distribution:
         """The distribution of the actions, from what `forward` gives for them."""
@@ -134,14 +134,6 @@ class ActorCritic(nn.Module):
             outputs.append(output)
             states.append(state)
         return outputs[0], outputs[-1], torch.cat(states)
-
-
-def _behind(encoder: nn.Module, head: nn.Linear, observation: Tensor) -> Tensor:
-    """A layer behind an encoder, ``(B, *S)`` to ``(B, O)``."""
-    output: Tensor = (
-        encoder.and_then(head, observation) if isinstance(encoder, FusedLayers) else head(encoder(observation))
-    )
-    return output
 
 
 def _run(lstm: nn.Module, feature: Tensor, state: Tensor, start: Tensor) -> tuple[Tensor, Tensor]:
