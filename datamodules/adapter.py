@@ -80,8 +80,9 @@ class EnvironmentAdapter:
             seed: Of the first environment, where the others get the numbers behind it; or of each. None: the generators
                 go on.
         """
+        given: Any = seed  # gymnasium's own are typed for one number, and take as many as there are environments
         try:
-            observation, _ = self.environments.reset(seed=seed)
+            observation, _ = self.environments.reset(seed=given)
         except Exception as error:
             raise UserError(f"environment {self.name}: reset raised {_short(error)}.") from error
         self.observation = self._checked(observation)
@@ -103,8 +104,8 @@ class EnvironmentAdapter:
         after = self._checked(raw)
         if not np.isfinite(reward).all():
             raise UserError(
-                f"environment {self.name}: it returned the reward {reward.tolist()} for the action {action.tolist()}; a "
-                "reward must be a finite number."
+                f"environment {self.name}: it returned the reward {reward.tolist()} for the action {action.tolist()}; "
+                "a reward must be a finite number."
             )
         valid = self.all
         if self.mode is AutoresetMode.NEXT_STEP:
@@ -133,7 +134,7 @@ class EnvironmentAdapter:
             return after, last
         if self.mode is AutoresetMode.DISABLED:
             last = after  # the environments' own array is written into
-            seeds = [self.next_seed(i) if self.next_seed and done[i] else None for i in range(self.num_envs)]
+            seeds: Any = [self.next_seed(i) if self.next_seed and done[i] else None for i in range(self.num_envs)]
             first, _ = self.environments.reset(seed=seeds, options={"reset_mask": done})
             return self._checked(first), last
         return after, after
@@ -158,8 +159,8 @@ class EnvironmentAdapter:
         """Episodes that have ended since the last call."""
         ended, self._ended = self._ended, []
         returns, lengths = zip(*ended, strict=True) if ended else ((), ())
-        values = (torch.tensor(part, dtype=torch.float32) for part in (returns, lengths))
-        return Episodes(*values, torch.arange(len(ended)))
+        episode_return, length = (torch.tensor(part, dtype=torch.float32) for part in (returns, lengths))
+        return Episodes(episode_return, length, torch.arange(len(ended)))
 
     def state_dict(self) -> dict[str, Any]:
         """What goes on with the running episodes, besides the environments' own state."""

@@ -68,9 +68,9 @@ def _encoded(value: Any) -> Any:
         parts = [_encoded(part) for part in value]
         return _SKIP if any(part is _SKIP for part in parts) else {type(value).__name__: parts}
     if isinstance(value, dict):
-        parts = {key: _encoded(part) for key, part in value.items()}
-        plain = all(isinstance(key, str) for key in parts) and not any(part is _SKIP for part in parts.values())
-        return {"dict": parts} if plain else _SKIP
+        named = {key: _encoded(part) for key, part in value.items()}
+        plain = all(isinstance(key, str) for key in named) and not any(part is _SKIP for part in named.values())
+        return {"dict": named} if plain else _SKIP
     if isinstance(value, int) and not isinstance(value, bool):
         return {"int": str(value)}  # a generator's state has 128 bits
     if isinstance(value, str):

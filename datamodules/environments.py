@@ -19,7 +19,7 @@ from toolkit.errors import UserError
 
 Wrapper = Callable[[gymnasium.Env], gymnasium.Env]
 TIME_LIMIT = 1000
-"""Steps of an episode where neither the environment nor the config sets a limit; a greedy policy may walk in circles."""
+"""Steps of an episode where neither environment nor config sets a limit; a greedy policy may walk in circles."""
 
 
 @dataclass(frozen=True)
@@ -44,7 +44,7 @@ class Environments:
         """One environment.
 
         Args:
-            training: With what only training sees: of Atari, the end of an episode with each life, and rewards -1, 0, 1.
+            training: With what only training sees: of Atari, an episode's end with each life, and rewards -1, 0, 1.
             render: Whether ``render()`` gives pictures.
 
         Raises:
@@ -175,8 +175,8 @@ def check_spaces(environment: gymnasium.Env, env_id: str) -> None:
     observation, action = environment.observation_space, environment.action_space
     if not (isinstance(observation, Box) or (isinstance(observation, Discrete) and observation.start == 0)):
         raise UserError(
-            f"environment {env_id}: its observations are {observation}, and agents read a Box or a Discrete from 0; add "
-            "gymnasium.wrappers.FlattenObservation to data.init_args.wrappers."
+            f"environment {env_id}: its observations are {observation}, and agents read a Box or a Discrete from 0; "
+            "add gymnasium.wrappers.FlattenObservation to data.init_args.wrappers."
         )
     if isinstance(action, Discrete) and action.start == 0:
         return

@@ -51,8 +51,8 @@ class Evaluation(EvaluationSource):
                     returns[episode] += step.reward[number]
                     lengths[episode] += 1
                     left -= int(over[number])
-        values = (torch.from_numpy(part).float() for part in (returns, lengths))
-        return Episodes(*values, torch.tensor(self.index))
+        episode_return, length = (torch.from_numpy(part).float() for part in (returns, lengths))
+        return Episodes(episode_return, length, torch.tensor(self.index))
 
     def _next_seed(self, number: int) -> int:
         self._playing[number] = episode = self._waiting.pop() if self._waiting else None

@@ -94,7 +94,8 @@ class Rollouts(Experience, RolloutSource):
         for number in range(self.steps):
             observation, start = self._observed(policy)
             taken = policy.act(observation, start)
-            assert taken.log_probability is not None and taken.value is not None, "a policy that learns from rollouts"
+            assert taken.log_probability is not None, "a policy that learns from rollouts"
+            assert taken.value is not None, "a policy that learns from rollouts"
             action = policy.environment_action(taken.action)
             step = self.adapter.step(action.cpu().numpy())
             policy.count_steps(self.adapter.num_envs)
@@ -137,7 +138,8 @@ class Rollouts(Experience, RolloutSource):
 class Replay(Experience, ReplaySource):
     """Keeps what happened, and draws minibatches from all of it.
 
-    Lin, "Self-Improving Reactive Agents Based on Reinforcement Learning, Planning and Teaching", Machine Learning, 1992.
+    Lin, "Self-Improving Reactive Agents Based on Reinforcement Learning, Planning and Teaching", Machine Learning,
+    1992.
     Every ``train_every`` environment steps, ``updates`` minibatches are drawn, whatever an item of the stream holds.
 
     Args:

@@ -256,8 +256,8 @@ class GymnasiumDataModule(DataSource, HoldsExperience):
         adapter.reset(single_key(self.seed, 1 + int(own["adapter"]["lengths"].sum()), rank) % 2**31)
         self.experience.cut()
         rank_zero_info(
-            f"experience: the state of {self.environments.env_id} cannot be read, so its {self.num_envs} running episodes "
-            "were cut, as by a time limit, and new ones begin."
+            f"experience: the state of {self.environments.env_id} cannot be read, so its {self.num_envs} running "
+            "episodes were cut, as by a time limit, and new ones begin."
         )
 
     # Evaluation -------------------------------------------------------------------------------------------------------
@@ -305,6 +305,7 @@ class GymnasiumDataModule(DataSource, HoldsExperience):
         def at_random(*_: torch.Tensor) -> torch.Tensor:
             if isinstance(self.action_space, Discrete):
                 return torch.from_numpy(draw.integers(self.action_space.n, size=count))
+            assert isinstance(self.action_space, Box)
             low, high = self.action_space.low, self.action_space.high
             return torch.from_numpy(draw.uniform(low, high, (count, len(low))).astype(np.float32))
 

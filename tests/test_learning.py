@@ -118,7 +118,12 @@ def test_ppo_learns_which_action_pays(workdir: Path) -> None:
 
 def test_q_learning_crosses_the_lake(workdir: Path) -> None:
     """Not slippery, so that the best policy always arrives; a random one hardly ever does."""
-    words = ["--model=QLearning", "--model.net=ActionTable", "--data=GymnasiumDataModule", "--data.env_id=FrozenLake-v1"]
+    words = [
+        "--model=QLearning",
+        "--model.net=ActionTable",
+        "--data=GymnasiumDataModule",
+        "--data.env_id=FrozenLake-v1",
+    ]
     words += ["--data.total_steps=8000", "--data.steps_per_epoch=8000", "--data.num_envs=4", "--data.experience=Online"]
     made = main(["fit", *words, "--data.options={is_slippery: false}", *BANDIT[-4:]])
     assert float(made.trainer.callback_metrics["val/return_mean"]) == 1

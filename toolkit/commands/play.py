@@ -104,11 +104,9 @@ def _write_gif(frames: list[np.ndarray], path: Path) -> None:
 
 def _write_mp4(frames: list[np.ndarray], path: Path) -> None:
     try:
-        from imageio.v2 import get_writer
+        from imageio.v2 import mimsave
 
-        with get_writer(path, fps=FRAMES_PER_SECOND, macro_block_size=2) as writer:
-            for frame in frames:
-                writer.append_data(frame)
+        mimsave(path, frames, fps=FRAMES_PER_SECOND, macro_block_size=2)  # type: ignore[arg-type]
     except (ImportError, ValueError) as error:  # imageio without its ffmpeg raises the latter
         raise UserError(
             'play: an mp4 needs imageio and its ffmpeg: pip install "fulgurite[rl]"; or name a .gif.'

@@ -78,8 +78,8 @@ class ReinforcementTask(ManualTask, ABC):
         kind: Literal["discrete", "continuous"] = "discrete" if num_actions is not None else "continuous"
         if kind not in self.actions:
             raise UserError(
-                f"model: {type(self).__name__} chooses {self.actions[0]} actions, and the environment's are {kind}; take "
-                f"{'DQN or PPO' if kind == 'discrete' else 'PPO or SAC'}."
+                f"model: {type(self).__name__} chooses {self.actions[0]} actions, and the environment's are {kind}; "
+                f"take {'DQN or PPO' if kind == 'discrete' else 'PPO or SAC'}."
             )
         if kind == "continuous" and (action_low is None or action_high is None):
             raise UserError(f"model: {type(self).__name__} needs num_actions, or action_low and action_high.")
@@ -220,7 +220,8 @@ class ReinforcementTask(ManualTask, ABC):
         """Training steps of the run, which follow from its environment steps."""
         data: Any = self.trainer.datamodule  # type: ignore[attr-defined]
         if interval == "step" and self.total_steps:
-            return max(1, -(-self.total_steps // data.steps_per_item) // self.scheduler_config.frequency)
+            items = -(-self.total_steps // int(data.steps_per_item))
+            return max(1, items // self.scheduler_config.frequency)
         return super()._horizon(interval)
 
     # Evaluation -------------------------------------------------------------------------------------------------------

@@ -71,7 +71,7 @@ class NatureEncoder(Encoder):
         """The layers."""
         if len(observation_shape) != 3 or min(observation_shape[1:]) < 36:
             raise UserError(
-                f"model.init_args.net: NatureEncoder reads images (C, H, W) of at least 36 x 36, and the observations "
+                f"model.init_args.net: NatureEncoder reads images (C, H, W) of 36 x 36 or more, and the observations "
                 f"are {tuple(observation_shape)}; use MLPEncoder, or wrappers that resize, stack and put channels first."
             )
         convolutions = nn.Sequential(
@@ -102,4 +102,5 @@ def orthogonal(module: nn.Module, gain: float) -> None:
     for layer in module.modules():
         if isinstance(layer, (nn.Linear, nn.Conv2d)):
             nn.init.orthogonal_(layer.weight, gain)
-            nn.init.zeros_(layer.bias)
+            if layer.bias is not None:
+                nn.init.zeros_(layer.bias)

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from toolkit.errors import UserError
+from toolkit.nn.fused_layers import side_by_side
 from toolkit.nn.noisy_linear import NoisyLinear
 from toolkit.reinforcement.networks.encoders import Encoder, MLPEncoder
 
@@ -81,8 +82,11 @@ class QNetwork(nn.Module):
 
     def outputs(self, observation: Tensor) -> Tensor:
         """``(B, *S)`` to values ``(B, K)``, or with atoms to logits ``(B, K, A)``."""
-        features = self.encoder(observation)  # (B, D)
-        advantage: Tensor = self.actions(features)  # (B, K * A)
+        if self.state is None and isinstance(self.actions, nn.Linear):
+            (advantage,) = side_by_side(observation, (self.encoder, self.actions))  # (B, K * A)
+        else:
+            features = self.encoder(observation)  # (B, D)
+            advantage = self.actions(features)
         if self.atoms > 1:
             advantage = advantage.view(-1, self.num_actions, self.atoms)  # (B, K, A)
         if self.state is None:
