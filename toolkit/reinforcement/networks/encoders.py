@@ -72,7 +72,7 @@ class NatureEncoder(Encoder):
         if len(observation_shape) != 3 or min(observation_shape[1:]) < 36:
             raise UserError(
                 f"model.init_args.net: NatureEncoder reads images (C, H, W) of 36 x 36 or more, and the observations "
-                f"are {tuple(observation_shape)}; use MLPEncoder, or wrappers that resize, stack and put channels first."
+                f"are {tuple(observation_shape)}; use MLPEncoder, or wrappers that resize and put channels first."
             )
         convolutions = nn.Sequential(
             Scale(),
