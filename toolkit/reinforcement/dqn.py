@@ -116,7 +116,8 @@ class DQN(ReinforcementTask):
         if self.net.noisy:
             self.net.reset_noise()
             return PolicyStep(self.greedy(observation, start))
-        explores = [draw < self.epsilon for draw in torch.rand(len(observation)).tolist()]
+        epsilon = self.epsilon
+        explores = [draw < epsilon for draw in torch.rand(len(observation)).tolist()]
         if all(explores):
             return PolicyStep(self.act_randomly(len(explores)))
         action = self.greedy(observation, start)
