@@ -71,6 +71,14 @@ VERBS = {
         "Images: a grid and one PNG each; of a conditional model the classes in turn, or those asked for. Text is\n"
         "written to the terminal while it is drawn, each up to the end of its document.",
     ),
+    "play": Verb(
+        "toolkit.commands.play:play",
+        "watch an agent",
+        "RUN_FOLDER_OR_CHECKPOINT --episodes 10",
+        f"{EVALUATED} [--episodes 10] [--seed 0] [--video FILE.gif|FILE.mp4|none] [options of fit]\n\n"
+        "Plays greedy episodes, each with the seed behind the one before; prints their returns as a table, and films\n"
+        "the first one (into the run folder, as a GIF, unless --video says otherwise).",
+    ),
     "verify-resume": Verb(
         "toolkit.commands.verify_resume:verify_resume",
         "is a killed and resumed run the same?",
@@ -216,12 +224,12 @@ def _message(error: UserError) -> str:
 def _parts() -> "Parts":
     """Hand the verbs what lies above toolkit: DataModules, callbacks, loggers, run folders."""
     from callbacks import defaults
-    from datamodules.base import BaseDataModule
     from datamodules.facts import FACTS, input_data
+    from datamodules.source import DataSource
     from toolkit.commands.parts import Parts
 
     return Parts(
-        data_class=BaseDataModule,
+        data_class=DataSource,
         facts=FACTS,
         new_run_folder=defaults.new_run_folder,
         newest_run=defaults.newest_run,

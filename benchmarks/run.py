@@ -99,7 +99,8 @@ def _measure_script(claim: dict[str, Any], words: list[str]) -> dict[str, Any]:
     numbers = {key: value for key, value in values.items() if isinstance(value, (int, float))}
     statistics = {key: {"median": v, "min": v, "max": v} for key, v in numbers.items()} | values.get("statistics", {})
     seeds = list(range(claim.get("seeds", 0)))
-    return {"command": " ".join(["python", claim["script"], *words]), "seeds": seeds, "statistics": statistics}
+    result = {"command": " ".join(["python", claim["script"], *words]), "seeds": seeds, "statistics": statistics}
+    return result | ({"curves": values["curves"]} if "curves" in values else {})
 
 
 def _call(words: list[str]) -> str:
@@ -166,7 +167,7 @@ def _readme_row(claim: dict[str, Any], result: dict[str, Any]) -> str:
     words = ["python cli.py fit --config", claim["config"]]
     own = ["--data.root DIR"] if "script" in claim else [w.replace("{data}", "DIR") for w in claim.get("args", [])]
     words += [claim["usage"]] if "usage" in claim else own
-    return f"| {page} | {claim['title']} | {measured} | {naive} | `{' '.join(words)}` |"
+    return f"| {page} | {claim['title']} | {measured} | {naive} | `{' '.join(words).strip()}` |"
 
 
 def render_configs() -> dict[Path, str]:

@@ -8,6 +8,8 @@ from lightning.pytorch.loggers import Logger
 from callbacks.best_checkpoint import BestCheckpoint
 from callbacks.csv_logger import MetricsCSV
 from callbacks.divergence_guard import DivergenceGuard
+from callbacks.environment_budget import EnvironmentBudget
+from callbacks.episode_video import EpisodeVideo
 from callbacks.equal_batches import EqualBatches
 from callbacks.generated_images import Interpolation, Reconstructions, SampleGrid
 from callbacks.generated_text import GeneratedText
@@ -30,6 +32,7 @@ from toolkit.generative.diffusion import DenoisingDiffusion
 from toolkit.generative.gan import GAN
 from toolkit.generative.vae import VAE
 from toolkit.language.language_model import LanguageModel
+from toolkit.reinforcement.reinforcement_task import ReinforcementTask
 from toolkit.secrets import mask
 from toolkit.selfsupervised.autoencoder import Autoencoder
 from toolkit.selfsupervised.image_encoder import ImageEncoder
@@ -47,6 +50,7 @@ MEDIA: dict[type[Task], tuple[type[Callback], ...]] = {
     TwoViews: (ViewPairs,),  # type: ignore[type-abstract]
     Autoencoder: (Reconstructions,),
     LanguageModel: (GeneratedText,),
+    ReinforcementTask: (EpisodeVideo,),  # type: ignore[type-abstract]
 }
 """The standard picture set of each family; a subclass of a task gets its parent's."""
 
@@ -61,7 +65,12 @@ def loggers(run: Run) -> list[Logger]:
         name = f"{run.name}/{run.folder.name}"
         chosen.append(
             QuietWandbLogger(
-                run.folder, project=run.wandb.project, name=name, entity=run.wandb.entity, tags=mask(run.wandb.tags)
+                run.folder,
+                project=run.wandb.project,
+                name=name,
+                entity=run.wandb.entity,
+                tags=mask(run.wandb.tags),
+                x_axis="env_steps" if isinstance(run.task, ReinforcementTask) else "trainer/global_step",
             )
         )
     return chosen
@@ -97,6 +106,7 @@ def fit_callbacks(run: Run) -> list[Callback]:
         make_progress_bar(),
         *_of_family(MEDIA, run.task),
         *_of_family(MEASURES, run.task),
+        *([EnvironmentBudget()] if isinstance(run.task, ReinforcementTask) else []),
         *([best] if run.saves else []),
     ]
 

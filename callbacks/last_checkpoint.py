@@ -1,6 +1,8 @@
 """The checkpoint from which a run goes on exactly where it was."""
 
+import contextlib
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +10,7 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 
 from toolkit.checkpoint_io import DurableCheckpointIO, checkpoint_path, make_room, remove_stale
 from toolkit.errors import UserError
+from toolkit.experience import HoldsExperience
 
 
 class LastCheckpoint(Callback):
@@ -82,7 +85,8 @@ class LastCheckpoint(Callback):
             make_room(self.folder, "last", 1, self.keep)
         for logger in trainer.loggers:
             logger.save()  # no row that the checkpoint counts as logged may be lost with it
-        trainer.save_checkpoint(checkpoint_path(self.folder, "last", 1), weights_only=False)
+        with _with_experience(trainer):
+            trainer.save_checkpoint(checkpoint_path(self.folder, "last", 1), weights_only=False)
         self._saved_at = time.monotonic()
         self._saved_step = trainer.global_step
 
@@ -106,6 +110,20 @@ class LastCheckpoint(Callback):
         """Note that step."""
         if trainer.state.fn == "fit":
             self._steps_logged = checkpoint.get("steps_logged")
+
+
+@contextlib.contextmanager
+def _with_experience(trainer: Trainer) -> Iterator[None]:
+    """While a checkpoint is written from which the training goes on: with all that an agent remembers."""
+    data = trainer.datamodule  # type: ignore[attr-defined]
+    if not isinstance(data, HoldsExperience):
+        yield
+        return
+    data.saves_experience = True
+    try:
+        yield
+    finally:
+        data.saves_experience = False
 
 
 def finish_writing(trainer: Trainer) -> None:

@@ -57,5 +57,5 @@ def checksum(module: torch.nn.Module) -> str:
     digest = hashlib.sha256()
     for parameter in module.parameters():
         own = parameter.to_local() if isinstance(parameter, DTensor) else parameter
-        digest.update(own.detach().cpu().contiguous().view(torch.uint8).numpy().tobytes())
+        digest.update(own.detach().cpu().reshape(-1).view(torch.uint8).numpy().tobytes())
     return digest.hexdigest()[:16]

@@ -74,6 +74,10 @@ class RunSummary(Callback):
         if baseline is not None:
             self.values["baseline"] = baseline.name
             self.values |= {f"baseline/{stage}/{name}": value for name, value in baseline.metrics.items()}
+            for other in baseline.others:
+                for name, value in other.metrics.items():
+                    beside = self.values.setdefault("further_baselines", {}).setdefault(f"{stage}/{name}", {})
+                    beside[other.name] = value
 
     def write(self) -> None:
         """Write ``summary.json``."""
@@ -101,5 +105,10 @@ class RunSummary(Callback):
         """A metric beside the naive baseline, if there is one."""
         stage, _, metric = name.partition("/")
         naive = self.values.get(f"baseline/{stage}/{metric}")
-        beside = "" if naive is None else f" ({self.values['baseline']} {naive:.4f})"
-        return f"{name} {value:.4f}{beside}"
+        if naive is None:
+            return f"{name} {value:.4f}"
+        others = self.values.get("further_baselines", {}).get(name, {})
+        naives = ", ".join(
+            f"{known} {score:.4f}" for known, score in ({self.values["baseline"]: naive} | others).items()
+        )
+        return f"{name} {value:.4f} ({naives})"

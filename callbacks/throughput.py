@@ -10,6 +10,7 @@ import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 from torch import Tensor
 
+from toolkit.experience import ExperienceSource
 from toolkit.task import Task
 
 GB = 1e9
@@ -82,9 +83,13 @@ class Throughput(Callback):
 def batch_length(batch: Any) -> int:
     """Samples in a batch: the length of the first tensor in it, however it is nested; 0 if there is none.
 
+    Of a source of experience, the environment steps.
+
     >>> batch_length({"name": "a", "pair": (torch.zeros(3, 2), torch.zeros(5))})
     3
     """
+    if isinstance(batch, ExperienceSource):
+        return len(batch)
     if isinstance(batch, Tensor):
         return len(batch) if batch.ndim else 1
     if isinstance(batch, Mapping):

@@ -41,6 +41,7 @@ class QuietWandbLogger(WandbLogger):
         name: The run's displayed name.
         entity: Team or user; W&B's default if None.
         tags: Tags of the run.
+        x_axis: Over which of the logged values W&B draws the others.
     """
 
     def __init__(
@@ -50,6 +51,7 @@ class QuietWandbLogger(WandbLogger):
         name: str | None = None,
         entity: str | None = None,
         tags: list[str] | None = None,
+        x_axis: str = "trainer/global_step",
     ) -> None:
         # Absolute: W&B's service process keeps the working directory it was started in.
         # From a CLI, WandbLogger would receive resume=None, which overrides its own "allow".
@@ -62,6 +64,7 @@ class QuietWandbLogger(WandbLogger):
             tags=tags,
             resume="allow",
         )
+        self.x_axis = x_axis
         self._marker = Path(folder).absolute() / "wandb" / "rows.txt"
         self._marker_file: int | None = None
         self._row = 0
@@ -102,7 +105,8 @@ class QuietWandbLogger(WandbLogger):
         )
         run = wandb.init(**self._wandb_init, mode=mode, settings=settings)  # type: ignore[arg-type]
         run.define_metric("trainer/global_step")
-        run.define_metric("*", step_metric="trainer/global_step", step_sync=True)
+        run.define_metric(self.x_axis)
+        run.define_metric("*", step_metric=self.x_axis, step_sync=True)
         return run
 
     @staticmethod

@@ -1,18 +1,17 @@
 """The abstract DataModule: splits, keyed order and loaders, the same for every kind of data."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
 from typing import Any
 
 import torch
-from lightning.pytorch import LightningDataModule
 from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
 from torch.utils.data import DataLoader, Dataset
 
 from datamodules.loader import TrainLoader
 from datamodules.sampler import BatchIndex, EvaluationSampler, TrainSampler
+from datamodules.source import DataSource
 from toolkit.errors import UserError
-from toolkit.types import Baseline, Stage
+from toolkit.types import Stage
 
 
 class BatchedDataset(Dataset[Any], ABC):
@@ -27,7 +26,7 @@ class BatchedDataset(Dataset[Any], ABC):
         """A batch of `toolkit.types` with the samples asked for, in that order."""
 
 
-class BaseDataModule(LightningDataModule, ABC):
+class BaseDataModule(DataSource, ABC):
     """Data sets for training, validation, test and prediction, and what a task must know about them.
 
     A subclass implements `dataset` and says as properties what tasks need (``num_classes``, ...); the command line
@@ -40,9 +39,6 @@ class BaseDataModule(LightningDataModule, ABC):
         eval_batch_size: Samples in an evaluation batch, over all devices; by default ``batch_size``.
     """
 
-    seed: int = 0
-    """Seed of the run; the command line sets it to ``seed_everything``."""
-
     def __init__(self, batch_size: int = 64, num_workers: int = 0, eval_batch_size: int | None = None) -> None:
         super().__init__()
         self.batch_size = batch_size
@@ -52,25 +48,9 @@ class BaseDataModule(LightningDataModule, ABC):
             if getattr(self, name) < least:
                 raise UserError(f"data.init_args.{name}: need {name} >= {least}, got {getattr(self, name)}.")
 
-    def __str__(self) -> str:
-        """The name: Lightning's builds all loaders, and the parser asks for it once a fact that is not there."""
-        return type(self).__name__
-
     @abstractmethod
     def dataset(self, stage: Stage) -> BatchedDataset:
         """The split of a stage; called often, so keep what is expensive."""
-
-    def baseline(self, stage: Stage) -> Baseline | None:
-        """The score of a predictor that learned nothing on a split; None where there is none worth naming."""
-        return None
-
-    def sample_name(self, index: int) -> str:
-        """What a row of predictions is called: a path, or the number of the sample."""
-        return f"test[{index}]"
-
-    def unreadable(self, indices: Sequence[int]) -> dict[int, str]:
-        """Why samples of the prediction set could not be read, by sample number."""
-        return {}
 
     # What a resumed run must share with the one before ----------------------------------------------------------------
 
@@ -131,11 +111,3 @@ class BaseDataModule(LightningDataModule, ABC):
     def _batches_done(self) -> int:
         """Batches of the running epoch that were trained on: more than 0 when a resumed epoch begins."""
         return 0 if self.trainer is None else self.trainer.fit_loop.epoch_loop.batch_progress.current.ready
-
-    def _place(self) -> tuple[int, int]:
-        """(rank, number of ranks)."""
-        if self.trainer is None:
-            return 0, 1
-        if self.trainer.world_size > 1 and self.trainer._accelerator_connector.use_distributed_sampler:
-            raise UserError("trainer.use_distributed_sampler: the DataModule deals batches to ranks itself; set false.")
-        return self.trainer.global_rank, self.trainer.world_size

@@ -14,6 +14,7 @@ from toolkit.vision.image_classification import ImageClassification
 FACTS = (
     *("num_classes", "class_names", "in_channels", "image_size", "pixel_mean", "pixel_std"),
     *("vocabulary", "vocabulary_size", "block_size"),
+    *("observation_shape", "num_states", "num_actions", "action_dim", "action_low", "action_high", "total_steps"),
 )
 """Properties linked from ``data`` to the arguments of the same name of ``model`` and ``model.net``."""
 

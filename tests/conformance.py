@@ -7,7 +7,12 @@ from torch import nn
 
 from datamodules.base import BaseDataModule
 from datamodules.digits import DigitsDataModule
+from datamodules.experience import Experience, Replay, Rollouts
+from datamodules.gymnasium import GymnasiumDataModule
+from datamodules.online import Online
+from datamodules.replay_buffer import Priorities
 from datamodules.semi_supervised import SemiSupervisedDataModule
+from datamodules.source import DataSource
 from datamodules.text import TextDataModule
 from datamodules.wrapped import LabelledSubsetDataModule
 from examples.parity import Parity
@@ -22,6 +27,16 @@ from toolkit.nn.augmentation import Augmentation, RandomAffine, RandomCrop
 from toolkit.nn.corruption import GaussianNoise
 from toolkit.nn.unet import UNet
 from toolkit.nn.vit import ViT
+from toolkit.reinforcement.dqn import DQN
+from toolkit.reinforcement.networks.action_table import ActionTable
+from toolkit.reinforcement.networks.actor_critic import ActorCritic
+from toolkit.reinforcement.networks.encoders import MLPEncoder
+from toolkit.reinforcement.networks.q_network import QNetwork
+from toolkit.reinforcement.networks.soft_actor_critic import SoftActorCritic
+from toolkit.reinforcement.ppo import PPO
+from toolkit.reinforcement.q_learning import QLearning
+from toolkit.reinforcement.sac import SAC
+from toolkit.reinforcement.sarsa import SARSA
 from toolkit.selfsupervised.autoencoder import Autoencoder
 from toolkit.selfsupervised.byol import BYOL
 from toolkit.selfsupervised.mae import MAE
@@ -40,7 +55,7 @@ class Case:
 
     net: Callable[[], nn.Module]
     build: Callable[[nn.Module], Task]
-    data: Callable[[], BaseDataModule]
+    data: Callable[[], DataSource]
     arguments: tuple[str, ...]
     """The same task and data in the command line's words."""
     uneven: tuple[str, ...] = ()
@@ -48,9 +63,18 @@ class Case:
     without_noise: tuple[str, ...] | None = None
     """The arguments with a network without BatchNorm and dropout, whose noise or statistics are a rank's own; by
     default those above with an MLP."""
+    shards: bool = True
+    """Whether two ranks do what one does: not where each collects its own experience."""
     accumulates: bool = True
     """Whether the Trainer's accumulation makes a larger batch of small ones: not of tasks with several optimizers, nor
     where a loss compares the samples of a batch."""
+
+    def test_rows(self) -> int:
+        """How many samples or episodes `predict` goes through."""
+        data = self.data()
+        return (
+            len(data.dataset("test")) if isinstance(data, BaseDataModule) else len(next(iter(data.test_dataloader())))
+        )
 
 
 def digits() -> BaseDataModule:
@@ -123,6 +147,26 @@ ATTENTIVE = (
 )
 
 FIXMATCH = ("--model=FixMatch", f"--model.augment={AUGMENT}", f"--model.strong={AUGMENT}", "--model.threshold=0.5")
+
+
+def environment(env_id: str, experience: Experience) -> Callable[[], DataSource]:
+    return lambda: GymnasiumDataModule(
+        env_id, total_steps=400, steps_per_epoch=80, num_envs=2, experience=experience, val_episodes=2, test_episodes=3
+    )
+
+
+def agent(task: str, net: str, env_id: str, experience: str, *more: str) -> tuple[str, ...]:
+    return (
+        *(f"--model={task}", f"--model.net={net}", "--data=GymnasiumDataModule", f"--data.env_id={env_id}"),
+        *("--data.total_steps=400", "--data.steps_per_epoch=80", "--data.num_envs=2", "--data.val_episodes=2"),
+        *("--data.test_episodes=3", f"--data.experience={experience}", *more),
+    )
+
+
+REPLAY = {"steps_per_item": 10, "train_every": 5, "updates": 2, "batch_size": 8, "warmup_steps": 10, "capacity": 60}
+REPLAY_WORDS = tuple(f"--data.experience.{name}={value}" for name, value in REPLAY.items())
+SMALL = MLPEncoder([8])
+SMALL_WORDS = ("--model.net.encoder=MLPEncoder", "--model.net.encoder.hidden=[8]")
 
 CASES: dict[type[Task], Case] = {
     ImageClassification: Case(
@@ -214,6 +258,49 @@ CASES: dict[type[Task], Case] = {
         arguments=(*FIXMATCH, "--model.net=SmallCNN", *FEW_LABELS),
         without_noise=(*FIXMATCH, "--model.net=MLP", *FEW_LABELS),
         accumulates=False,
+    ),
+    QLearning: Case(
+        net=lambda: ActionTable(num_states=16, num_actions=4),
+        build=lambda net: QLearning(net, num_actions=4, total_steps=400),
+        data=environment("FrozenLake-v1", Online(10)),
+        arguments=agent("QLearning", "ActionTable", "FrozenLake-v1", "Online", "--data.experience.steps=10"),
+        shards=False,
+    ),
+    SARSA: Case(
+        net=lambda: ActionTable(num_states=16, num_actions=4),
+        build=lambda net: SARSA(net, num_actions=4, total_steps=400),
+        data=environment("FrozenLake-v1", Online(10)),
+        arguments=agent("SARSA", "ActionTable", "FrozenLake-v1", "Online", "--data.experience.steps=10"),
+        shards=False,
+    ),
+    DQN: Case(
+        net=lambda: QNetwork((4,), 2, SMALL, dueling=True, noisy=True, atoms=5),
+        build=lambda net: DQN(net, num_actions=2, total_steps=400),
+        data=environment("CartPole-v1", Replay(**REPLAY, n_step=2, prioritized=Priorities())),
+        arguments=agent(
+            *("DQN", "QNetwork", "CartPole-v1", "Replay", *REPLAY_WORDS, *SMALL_WORDS, "--model.net.dueling=true"),
+            *("--model.net.noisy=true", "--model.net.atoms=5", "--data.experience.n_step=2"),
+            *("--data.experience.prioritized=Priorities", "--model.target_update_every=3"),
+        ),
+        shards=False,
+    ),
+    PPO: Case(
+        net=lambda: ActorCritic((4,), num_actions=2, encoder=SMALL, lstm=4),
+        build=lambda net: PPO(net, num_actions=2, observation_shape=(4,), total_steps=400, minibatches=2, epochs=2),
+        data=environment("CartPole-v1", Rollouts(10)),
+        arguments=agent(
+            *("PPO", "ActorCritic", "CartPole-v1", "Rollouts", "--data.experience.steps=10", *SMALL_WORDS),
+            *("--model.net.lstm=4", "--model.minibatches=2", "--model.epochs=2"),
+            *("--model.normalization.observation=true", "--model.normalization.reward=true"),
+        ),
+        shards=False,
+    ),
+    SAC: Case(
+        net=lambda: SoftActorCritic((3,), action_dim=1, encoder=SMALL),
+        build=lambda net: SAC(net, action_low=[-2.0], action_high=[2.0], total_steps=400),
+        data=environment("Pendulum-v1", Replay(**REPLAY)),
+        arguments=agent("SAC", "SoftActorCritic", "Pendulum-v1", "Replay", *REPLAY_WORDS, *SMALL_WORDS),
+        shards=False,
     ),
     Parity: Case(
         net=lambda: SmallCNN(in_channels=1, num_classes=1),

@@ -91,10 +91,27 @@ def overrides(config: str, data: dict[str, str]) -> list[str]:
     words += [f"{name}=0.1" for name in places("val_size", content["data"], "--data")]
     if content["data"].get("init_args", {}).get("batch_size", 0) > 20:
         words += ["--data.batch_size=20"]
+    if kind == "GymnasiumDataModule":
+        words += short_episodes(content)
     if kind == "SemiSupervisedDataModule":
         words += ["--data.labelled_batch_size=10"]
     if content["model"]["init_args"]["net"].get("init_args", {}).get("weights"):
         words += ["--model.net.weights=null", "--model.net.freeze_backbone=false"]
+    return words
+
+
+def short_episodes(content: dict[str, Any]) -> list[str]:
+    """An item of the stream as small as the algorithm takes it, and no long evaluation."""
+    given = content["data"]["init_args"]["experience"]
+    words = ["--data.num_envs=2", "--data.val_episodes=2", "--data.test_episodes=3", "--data.max_episode_steps=12"]
+    if given["class_path"] == "Replay":
+        every = given["init_args"].get("train_every", 4)
+        words += [f"--data.experience.steps_per_item={every}", "--data.experience.warmup_steps=0"]
+        words += ["--data.experience.capacity=1000", "--data.experience.batch_size=4", "--data.experience.updates=2"]
+    else:
+        words += ["--data.experience.steps=8"]
+    if content["model"]["class_path"] == "PPO":
+        words += ["--model.minibatches=2", "--model.epochs=1"]
     return words
 
 

@@ -110,6 +110,4 @@ def test_predict_writes_a_row_a_sample(task_class: type[Task], workdir: Path) ->
     header, *rows = Path("out.csv").read_text().splitlines()
     assert header.startswith("path,")
     assert header.endswith(",error")
-    assert [row.split(",")[0] for row in rows] == [
-        f"test[{i}]" for i in range(len(CASES[task_class].data().dataset("test")))
-    ]
+    assert [row.split(",")[0] for row in rows] == [f"test[{i}]" for i in range(CASES[task_class].test_rows())]

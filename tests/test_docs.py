@@ -18,6 +18,7 @@ ELSEWHERE = {
     "python -m pip install -e .",
     'python -m pip install -e ".[test]"',
     'python -m pip install -e ".[dev]"',
+    'python -m pip install -e ".[rl]"',
     "python -m pytest",
     "python -m pytest -m slow",
     "pre-commit install",

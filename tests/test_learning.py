@@ -117,3 +117,38 @@ def test_lstm_learns_from_its_carried_state(workdir: Path) -> None:
     carried = float(made.trainer.callback_metrics["val/loss"])
     cold = main(["validate", "--ckpt_path", str(made.run_folder), "--data.streams=false", "--trainer.accelerator=cpu"])
     assert carried < float(cold.trainer.callback_metrics["val/loss"]) - 0.1
+
+
+BANDIT = (
+    *("--allow", "tests", "--data=GymnasiumDataModule", "--data.env_id=tests.environments:Bandit-v0"),
+    *("--data.steps_per_epoch=1000", "--data.val_episodes=100", "--trainer.max_epochs=-1"),
+    *("--trainer.num_sanity_val_steps=0", "--trainer.accelerator=cpu", "--wandb.enabled=false"),
+)
+
+
+def test_dqn_learns_which_action_pays(workdir: Path) -> None:
+    """A random policy earns a half, and so does the best constant action."""
+    words = ["--model=DQN", "--model.net=QNetwork", "--model.optimizer=Adam", "--model.optimizer.lr=0.003"]
+    words += ["--data.total_steps=2000", "--data.experience=Replay", "--data.experience.warmup_steps=200"]
+    made = main(["fit", *BANDIT, *words, "--model.target_update_every=50"])
+    assert float(made.trainer.callback_metrics["val/return_mean"]) == 1
+
+
+def test_ppo_learns_which_action_pays(workdir: Path) -> None:
+    words = ["--model=PPO", "--model.net=ActorCritic", "--model.optimizer=Adam", "--model.optimizer.lr=0.003"]
+    words += ["--data.total_steps=4000", "--data.num_envs=8", "--data.experience=Rollouts"]
+    made = main(["fit", *BANDIT, *words, "--model.minibatches=4", "--data.experience.steps=32"])
+    assert float(made.trainer.callback_metrics["val/return_mean"]) == 1
+
+
+def test_q_learning_crosses_the_lake(workdir: Path) -> None:
+    """Not slippery, so that the best policy always arrives; a random one hardly ever does."""
+    words = [
+        "--model=QLearning",
+        "--model.net=ActionTable",
+        "--data=GymnasiumDataModule",
+        "--data.env_id=FrozenLake-v1",
+    ]
+    words += ["--data.total_steps=8000", "--data.steps_per_epoch=8000", "--data.num_envs=4", "--data.experience=Online"]
+    made = main(["fit", *words, "--data.options={is_slippery: false}", *BANDIT[-4:]])
+    assert float(made.trainer.callback_metrics["val/return_mean"]) == 1

@@ -81,6 +81,7 @@ def arguments_of(task_class: type[Task]) -> list[str]:
 CELLS = [
     pytest.param(task, pieces, id=f"{task.__name__}-{pieces}")
     for task, case in CASES.items()
+    if case.shards
     for pieces in ("two ranks", *(("accumulation", "both") if case.accumulates else ()))
 ]
 

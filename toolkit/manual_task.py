@@ -2,7 +2,7 @@
 
 import contextlib
 from abc import ABC
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, TypeVar
 
 import torch
@@ -84,7 +84,7 @@ class ManualTask(Task, ABC):
             with _block_parallel_sync_behavior(self.trainer.strategy, block=True):
                 self.manual_backward(loss / len(pieces))
             losses.append(loss.detach())
-        self._average_over_ranks(optimizer)
+        self._average_over_ranks(parameters_of(optimizer.optimizer))
         optimizer.step()
         self.untoggle_optimizer(optimizer)
         return torch.stack(losses).mean()
@@ -121,10 +121,10 @@ class ManualTask(Task, ABC):
         before()
         after()
 
-    def _average_over_ranks(self, optimizer: LightningOptimizer) -> None:
+    def _average_over_ranks(self, parameters: Iterable[Tensor]) -> None:
         if self.trainer.world_size == 1:
             return
-        gradients = [p.grad for p in parameters_of(optimizer.optimizer) if p.grad is not None]
+        gradients = [p.grad for p in parameters if p.grad is not None]
         flat = torch.nn.utils.parameters_to_vector(gradients)
         torch.distributed.all_reduce(flat)
         torch.nn.utils.vector_to_parameters(flat / self.trainer.world_size, gradients)

@@ -57,6 +57,7 @@ class Task(LightningModule, ABC):
         scheduler_config: When the scheduler steps.
         metrics: Metrics of validation and test, named without stage; cloned for each stage.
         scalars: Names of the values that `record` takes.
+        evaluation_scalars: Those of validation and test, where they are others.
     """
 
     monitor: ClassVar[str] = "val/loss"
@@ -92,6 +93,7 @@ class Task(LightningModule, ABC):
         *,
         metrics: MetricCollection | None = None,
         scalars: Sequence[str] = ("loss",),
+        evaluation_scalars: Sequence[str] | None = None,
     ) -> None:
         super().__init__()
         self._save_arguments()
@@ -104,7 +106,9 @@ class Task(LightningModule, ABC):
         """Of its batch, in a `training_step`."""
         stages: tuple[Stage, ...] = ("train", "val", "test")
         metrics = metrics or MetricCollection({})
-        self._means = nn.ModuleDict({f"{stage}_means": RunningMeans(scalars) for stage in stages})
+        evaluated = scalars if evaluation_scalars is None else evaluation_scalars
+        names = {stage: scalars if stage == "train" else evaluated for stage in stages}
+        self._means = nn.ModuleDict({f"{stage}_means": RunningMeans(names[stage]) for stage in stages})
         self._metrics_of = nn.ModuleDict({f"{s}_metrics": metrics.clone(prefix=f"{s}/") for s in ("val", "test")})
 
     @abstractmethod

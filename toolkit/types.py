@@ -109,3 +109,5 @@ class Baseline(NamedTuple):
     """What it does, such as "majority class"."""
     metrics: dict[str, float]
     """Score by metric name without stage, such as ``{"acc": 0.1}``."""
+    others: tuple["Baseline", ...] = ()
+    """Further ones that stand beside it."""

@@ -29,7 +29,7 @@ def test(args: Sequence[str], parts: Parts) -> ToolkitCLI:
 
 
 def _evaluate(verb: str, args: Sequence[str], parts: Parts) -> ToolkitCLI:
-    with _stored_run(verb, args, parts) as (checkpoint, arguments):
+    with stored_run(verb, args, parts) as (checkpoint, arguments):
         cli = ToolkitCLI(verb, arguments, parts)
     run = getattr(cli.trainer, verb)
     metrics = run(cli.model, datamodule=cli.datamodule, ckpt_path=checkpoint, weights_only=True, verbose=False)[0]
@@ -50,7 +50,7 @@ def predict(args: Sequence[str], parts: Parts) -> Any:
     writer = parts.prediction_writer(Path(output[0]) if output else None, _integer("top_k", top_k, 5))
     if inputs:
         return _predict_inputs(inputs, rest, writer, parts)
-    with _stored_run("predict", rest, parts) as (checkpoint, arguments):
+    with stored_run("predict", rest, parts) as (checkpoint, arguments):
         cli = ToolkitCLI("predict", arguments, parts, [writer])
     cli.trainer.predict(
         cli.model, datamodule=cli.datamodule, ckpt_path=checkpoint, weights_only=True, return_predictions=False
@@ -88,7 +88,7 @@ def _predict_inputs(inputs: Sequence[str], args: Sequence[str], writer: Callback
 
 
 @contextlib.contextmanager
-def _stored_run(verb: str, args: Sequence[str], parts: Parts) -> Iterator[tuple[Path, list[str]]]:
+def stored_run(verb: str, args: Sequence[str], parts: Parts) -> Iterator[tuple[Path, list[str]]]:
     """The checkpoint that a command line means, and the command line with the stored config before its own options."""
     checkpoint, rest = take_checkpoint(args, parts)
     stored = read_checkpoint(checkpoint, sharded=False).get("config")

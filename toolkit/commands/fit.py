@@ -19,6 +19,7 @@ from toolkit.commands.toolkit_cli import ToolkitCLI, config_file, config_name, i
 from toolkit.errors import UserError
 from toolkit.generative.image_generator import ImageGenerator
 from toolkit.language.text_generator import TextGenerator
+from toolkit.reinforcement.reinforcement_task import ReinforcementTask
 
 SECONDS_TO_FAIL = 5.0
 """How long one rank's failure waits for the others'."""
@@ -154,6 +155,8 @@ def _next_command(cli: ToolkitCLI) -> str:
         return f'python cli.py sample {cli.run_folder} --prompt ""'
     if isinstance(cli.model, ImageGenerator):
         return f"python cli.py sample {cli.run_folder}"
+    if isinstance(cli.model, ReinforcementTask):
+        return f"python cli.py play {cli.run_folder}"
     verb = "predict" if cli.config.test_after_fit else "test"
     wants_input = verb == "predict" and type(cli.model).input_kind == "image"
     return f"python cli.py {verb} --ckpt_path {cli.run_folder}{' --input IMAGE_OR_FOLDER' if wants_input else ''}"

@@ -24,7 +24,7 @@ def listing() -> str:
     parts = {
         "families": list(_families(tasks)),
         "tasks": _rows(tasks),
-        "datamodules": _rows(subclasses("BaseDataModule")),
+        "datamodules": _rows(subclasses("DataSource")),
         "networks": _rows([entry for entry in subclasses("Module", "PretrainedNetwork") if _is_network(entry)]),
         "callbacks": _rows([entry for entry in subclasses("Callback", "WeightAveraging") if "callbacks" in entry.path]),
         "configs": list(_configs()),

@@ -42,6 +42,7 @@ HELP = {
     "validate": "Evaluate a checkpoint on the validation split.",
     "test": "Evaluate a checkpoint on the test split.",
     "predict": "Predict files, folders or the test split with a checkpoint.",
+    "play": "Play greedy episodes with a checkpoint.",
 }
 
 

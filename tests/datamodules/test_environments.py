@@ -1,0 +1,83 @@
+import gymnasium
+import numpy as np
+import pytest
+from gymnasium.wrappers import FlattenObservation, RescaleAction
+
+from datamodules.environments import Environments
+from tests import environments
+from toolkit.errors import UserError
+
+assert environments
+
+
+@pytest.mark.parametrize(
+    ("env_id", "options", "message"),
+    [
+        ("CartPol-v1", {}, "CartPol.* Did you mean 'CartPole-v1'"),
+        ("CartPole-v7", {}, "version `v7`.* Did you mean .CartPole-v1"),
+        ("os:CartPole-v1", {}, "imports os, which is not allowed; add --allow os"),
+        ("CartPole-v1", {"gravity": 3}, "options: CartPole-v1 does not take them .*gravity"),
+        ("Spaces-v0", {"observation": "dict"}, "observations are Dict.*FlattenObservation"),
+        ("Spaces-v0", {"observation": "text"}, "observations are Text"),
+        ("Spaces-v0", {"action": "binary"}, "actions are MultiBinary"),
+        ("Spaces-v0", {"action": "from one"}, "actions are Discrete"),
+        ("Spaces-v0", {"action": "unbounded"}, "have no bounds.*RescaleAction"),
+    ],
+)
+def test_what_cannot_be_used_is_refused(env_id: str, options: dict[str, object], message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        Environments(env_id, options).make(training=True)
+
+
+def test_a_wrapper_that_does_not_suit_is_named() -> None:
+    wrapper = lambda env: RescaleAction(env, -1, 1)  # noqa: E731  # of continuous actions
+    with pytest.raises(UserError, match=r"wrappers: .* cannot be put around CartPole-v1"):
+        Environments("CartPole-v1", wrappers=[wrapper]).make(training=True)
+
+
+@pytest.mark.parametrize(("env_id", "given", "limit"), [("CliffWalking-v1", None, 1000), ("CliffWalking-v1", 7, 7),
+                                                        ("CartPole-v1", None, 500), ("CartPole-v1", 20, 20)])  # fmt: skip
+def test_every_episode_has_a_limit(env_id: str, given: int | None, limit: int) -> None:
+    made = Environments(env_id, max_episode_steps=given).make(training=True)
+    assert made.spec.max_episode_steps == limit
+    if env_id == "CliffWalking-v1":
+        made.reset(seed=0)
+        assert [made.step(0)[3] for _ in range(limit)] == [False] * (limit - 1) + [True]
+
+
+def test_wrappers_go_around_every_environment() -> None:
+    made = Environments("FrozenLake-v1", wrappers=[FlattenObservation])
+    for vector in (made.vector(2, "sync", True), made.evaluation(2)):
+        assert vector.single_observation_space.shape == (16,)
+
+
+def test_the_environment_s_own_vector_form() -> None:
+    made = Environments("CartPole-v1", max_episode_steps=9).vector(3, "own", training=True)
+    assert made.num_envs == 3
+    assert made.max_episode_steps == 9
+    with pytest.raises(UserError, match="Pendulum-v1 has no vector form"):
+        Environments("Pendulum-v1").vector(3, "own", training=True)
+    with pytest.raises(UserError, match="own takes no wrappers"):
+        Environments("CartPole-v1", wrappers=[FlattenObservation]).vector(3, "own", training=True)
+
+
+def test_atari_s_customs() -> None:
+    """Four frames of 84 x 84; in training, an episode ends with a life, and rewards are -1, 0 or 1."""
+    for env_id in ("ALE/Breakout-v5", "BreakoutNoFrameskip-v4"):
+        training, playing = (Environments(env_id, atari=True).make(training=t) for t in (True, False))
+        assert training.observation_space.shape == (4, 84, 84)
+        assert training.observation_space.dtype == np.uint8
+        draw = np.random.default_rng(0)
+        lengths = []
+        for environment in (training, playing):
+            environment.reset(seed=0)
+            length, over = 0, False
+            while not over:
+                _, reward, terminated, truncated, _ = environment.step(int(draw.integers(4)))
+                over, length = terminated or truncated, length + 1
+                assert environment is playing or reward in (-1, 0, 1)
+            lengths.append(length)
+        assert lengths[0] < lengths[1]
+        assert isinstance(training, gymnasium.Env)
+    with pytest.raises(UserError, match="CartPole-v1 is no Atari game"):
+        Environments("CartPole-v1", atari=True).make(training=True)

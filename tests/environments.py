@@ -1,0 +1,81 @@
+"""Environments whose every number is known, registered with gymnasium when this module is imported."""
+
+from typing import Any
+
+import gymnasium
+import numpy as np
+from gymnasium.spaces import Box, Dict, Discrete, MultiBinary, Text
+
+
+class Counting(gymnasium.Env):
+    """The n-th step of an episode pays n; episodes end after ``ends`` steps, or are cut after ``cut`` of them."""
+
+    observation_space = Box(-np.inf, np.inf, (2,), np.float32)
+    action_space = Discrete(2)
+
+    def __init__(self, ends: int = 0, cut: int = 0) -> None:
+        self.ends, self.cut = ends, cut
+        self.episode = 0
+        self.steps = 0
+
+    def _observation(self) -> np.ndarray:
+        return np.array([self.episode, self.steps], dtype=np.float32)
+
+    def reset(self, *, seed: int | None = None, options: Any = None) -> tuple[np.ndarray, dict[str, Any]]:
+        super().reset(seed=seed)
+        self.episode, self.steps = self.episode + 1, 0
+        return self._observation(), {}
+
+    def step(self, action: Any) -> tuple[np.ndarray, float, bool, bool, dict[str, Any]]:
+        self.steps += 1
+        return self._observation(), float(self.steps), self.steps == self.ends, self.steps == self.cut, {}
+
+
+class Bandit(gymnasium.Env):
+    """One step an episode; the action that the observation names pays 1."""
+
+    observation_space = Box(0, 1, (2,), np.float32)
+    action_space = Discrete(2)
+
+    def reset(self, *, seed: int | None = None, options: Any = None) -> tuple[np.ndarray, dict[str, Any]]:
+        super().reset(seed=seed)
+        self.wanted = int(self.np_random.integers(2))
+        return np.eye(2, dtype=np.float32)[self.wanted], {}
+
+    def step(self, action: Any) -> tuple[np.ndarray, float, bool, bool, dict[str, Any]]:
+        return np.zeros(2, dtype=np.float32), float(action == self.wanted), True, False, {}
+
+
+class Faulty(Counting):
+    """Fails at its third step in the way that it is told."""
+
+    def __init__(self, fault: str) -> None:
+        super().__init__(ends=5)
+        self.fault = fault
+
+    def step(self, action: Any) -> tuple[np.ndarray, float, bool, bool, dict[str, Any]]:
+        observation, reward, *rest = super().step(action)
+        if self.steps == 3:
+            if self.fault == "raises":
+                raise RuntimeError("the motor is hot")
+            if self.fault == "reward":
+                reward = float("nan")
+            if self.fault == "observation":
+                observation = np.array([1, np.inf], dtype=np.float32)
+        return observation, reward, *rest
+
+
+class Spaces(Counting):
+    """Has the spaces that it is told."""
+
+    def __init__(self, observation: str = "box", action: str = "discrete") -> None:
+        super().__init__()
+        spaces = {"box": Counting.observation_space, "dict": Dict({"a": Discrete(2)}), "text": Text(3)}
+        self.observation_space = spaces[observation]
+        unbounded = Box(-np.inf, np.inf, (1,), np.float32)
+        actions = {"discrete": Discrete(2), "from one": Discrete(2, start=1), "binary": MultiBinary(2)}
+        self.action_space = {**actions, "unbounded": unbounded}[action]
+
+
+for name, kind in (("Counting", Counting), ("Bandit", Bandit), ("Faulty", Faulty), ("Spaces", Spaces)):
+    gymnasium.register(f"{name}-v0", kind, disable_env_checker=True)

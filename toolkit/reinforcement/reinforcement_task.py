@@ -1,0 +1,266 @@
+"""What all agents share: acting, counting, updating, evaluating. Shape legend: N environments, S an observation."""
+
+import contextlib
+import os
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Sequence
+from typing import Any, ClassVar, Literal
+
+import torch
+from lightning.pytorch.plugins.precision import DoublePrecision, HalfPrecision, MixedPrecision
+from torch import Tensor, nn
+from torchmetrics import MaxMetric, MetricCollection, MinMetric
+
+from toolkit.errors import UserError
+from toolkit.experience import Episodes, EvaluationSource, ExperienceSource, PolicyStep
+from toolkit.global_mean import parameters_of
+from toolkit.manual_task import ManualTask
+from toolkit.types import Stage, StepOutput
+
+EPISODES = ("return_mean", "length_mean")
+
+
+class ReinforcementTask(ManualTask, ABC):
+    """An agent: a policy that collects its own data, and how it learns from them.
+
+    A training step is one item of the DataModule's experience stream: many environment steps, and many updates. So
+    schedules and exploration read ``env_steps`` and ``grad_updates``, which count over all ranks, and never
+    ``trainer.global_step``. An algorithm implements `act` (explore), `greedy` (what it has learned) and `learn` (from
+    one item to its losses, by `descend`).
+
+    `descend` does not go through Lightning's optimizer wrapper: an update of a small network takes a third of a
+    millisecond, and the wrapper's hooks as long again. It takes the gradients of the one optimizer's parameters alone,
+    averages them over the ranks, clips them, and steps.
+
+    Args:
+        net: The networks.
+        gamma: Discount of a time step.
+        num_actions: K of a discrete action space.
+        action_low: Of a continuous action space, the least action, ``(A,)``.
+        action_high: The largest.
+        total_steps: Environment steps of the whole run, over all ranks: the horizon of schedules and exploration.
+        scalars: What `learn` gives, for the log.
+        **options: Of `ManualTask`.
+
+    Raises:
+        UserError: ``gamma`` is not in [0, 1]; the action space is not one the algorithm knows.
+    """
+
+    monitor = "val/return_mean"
+    mode = "max"
+    is_mean_over_samples = False
+    source: ClassVar[type[ExperienceSource]]
+    """What the algorithm learns from: a `RolloutSource` or a `ReplaySource`."""
+    actions: ClassVar[tuple[Literal["discrete", "continuous"], ...]] = ("discrete", "continuous")
+    """The action spaces that it knows."""
+
+    env_steps: Tensor
+    grad_updates: Tensor
+    action_low: Tensor
+    action_high: Tensor
+
+    def __init__(
+        self,
+        net: nn.Module,
+        *,
+        gamma: float = 0.99,
+        num_actions: int | None = None,
+        action_low: Sequence[float] | None = None,
+        action_high: Sequence[float] | None = None,
+        total_steps: int | None = None,
+        scalars: Sequence[str] = ("loss",),
+        **options: Any,
+    ) -> None:
+        if not 0 <= gamma <= 1:
+            raise UserError(f"model.init_args.gamma: need a discount in [0, 1], got {gamma}.")
+        metrics = MetricCollection({"return_min": MinMetric(), "return_max": MaxMetric()}, compute_groups=False)
+        super().__init__(net, metrics=metrics, scalars=(*scalars, *EPISODES), evaluation_scalars=EPISODES, **options)
+        kind: Literal["discrete", "continuous"] = "discrete" if num_actions is not None else "continuous"
+        if kind not in self.actions:
+            raise UserError(
+                f"model: {type(self).__name__} chooses {self.actions[0]} actions, and the environment's are {kind}; "
+                f"take {'DQN or PPO' if kind == 'discrete' else 'PPO or SAC'}."
+            )
+        if kind == "continuous" and (action_low is None or action_high is None):
+            raise UserError(f"model: {type(self).__name__} needs num_actions, or action_low and action_high.")
+        self.gamma = gamma
+        self.num_actions = num_actions
+        self.total_steps = total_steps
+        self.register_buffer("env_steps", torch.zeros((), dtype=torch.int64))
+        self.register_buffer("grad_updates", torch.zeros((), dtype=torch.int64))
+        if kind == "continuous":
+            self.register_buffer("action_low", torch.tensor(action_low), persistent=False)
+            self.register_buffer("action_high", torch.tensor(action_high), persistent=False)
+        self._steps_done = 0
+        """``env_steps`` as a Python number, which costs no transfer from the device."""
+
+    # What an algorithm implements -------------------------------------------------------------------------------------
+
+    @abstractmethod
+    def act(self, observation: Tensor, start: Tensor) -> PolicyStep:
+        """Explore; see `toolkit.experience.Policy.act`."""
+
+    @abstractmethod
+    def greedy(self, observation: Tensor, start: Tensor) -> Tensor:
+        """The best known actions in the policy's units, for ``(N, *S)``; ``start`` as in `act`."""
+
+    @abstractmethod
+    def learn(self, source: Any) -> dict[str, Tensor]:
+        """Collect from the source, update by `descend`, and say what is logged.
+
+        Returns:
+            The mean over the updates of each of the constructor's ``scalars``; empty where no update was due.
+        """
+
+    def value(self, observation: Tensor) -> Tensor:
+        """See `toolkit.experience.Policy.value`; of algorithms that learn from rollouts."""
+        raise NotImplementedError
+
+    # Acting -----------------------------------------------------------------------------------------------------------
+
+    def act_randomly(self, count: int) -> Tensor:
+        """Uniform actions, ``(N,)`` or ``(N, A)``, in the policy's units."""
+        if self.num_actions is not None:
+            return torch.randint(self.num_actions, (count,), device=self.device)
+        return torch.rand(count, len(self.action_low), device=self.device) * 2 - 1
+
+    def environment_action(self, action: Tensor) -> Tensor:
+        """Discrete as it is; continuous from ``[-1, 1]`` to the bounds."""
+        if self.num_actions is not None:
+            return action
+        return self.action_low + (action + 1) / 2 * (self.action_high - self.action_low)
+
+    def count_steps(self, count: int) -> None:
+        """Count environment steps of this rank, and the others' with them, for all ranks step alike."""
+        self._steps_done += count * self.trainer.world_size
+        self.env_steps.fill_(self._steps_done)
+
+    @property
+    def progress(self) -> float:
+        """Share of the run's environment steps that are done, in [0, 1]; 0 where their number is not known."""
+        return min(1.0, self._steps_done / self.total_steps) if self.total_steps else 0.0
+
+    # Learning ---------------------------------------------------------------------------------------------------------
+
+    def on_fit_start(self) -> None:
+        """Refuse what these updates cannot do, or the data that do not suit."""
+        super().on_fit_start()
+        self._steps_done = int(self.env_steps)
+        if self.device.type == "cpu":  # Lightning has torch ask NVML, and each optimizer step asks again: 40 us
+            os.environ["PYTORCH_NVML_BASED_CUDA_CHECK"] = "0"
+        precision = self.trainer.precision_plugin
+        if isinstance(precision, MixedPrecision) and precision.scaler is not None:
+            raise UserError(
+                "trainer.precision: 16-mixed scales losses, which agents do not; write bf16-mixed or 32-true."
+            )
+        if isinstance(precision, (DoublePrecision, HalfPrecision)):
+            raise UserError("trainer.precision: environments speak 32 bits; write 32-true or bf16-mixed.")
+        if self._device_mesh is not None:
+            raise UserError("trainer.strategy: an agent's networks are not sharded; write ddp.")
+        for optimizer in self.trainer.optimizers:
+            optimizer._opt_called = True  # type: ignore[attr-defined]  # schedules move before the first update too
+
+    def step(self, batch: Any, stage: Stage) -> StepOutput:
+        """An item of the stream in training; in evaluation episodes, played greedily."""
+        if stage != "train":
+            return self._evaluate(batch, stage)
+        if not isinstance(batch, self.source):
+            raise UserError(
+                f"data.init_args.experience: {type(self).__name__} learns from a {self.source.__name__}, got "
+                f"{type(batch).__name__}; write class_path: {self.source.__name__.removesuffix('Source')}."
+            )
+        values = self.learn(batch)
+        self._check_finite(values)
+        self._record_training(values, batch.finished())
+        self.log_with_step({"env_steps": self._steps_done, "grad_updates": int(self.grad_updates)})
+        return StepOutput(values.get("loss", torch.zeros((), device=self.device)))
+
+    def _check_finite(self, values: dict[str, Tensor]) -> None:
+        if values and not bool(torch.stack([*values.values()]).isfinite().all()):
+            raise UserError(
+                f"training diverged at {self._steps_done} environment steps: "
+                f"{', '.join(f'{name} {float(value):.4g}' for name, value in values.items())}. The last checkpoint is "
+                "good. Lower the learning rate, or clip gradients (model.gradient_clip_val)."
+            )
+
+    def _record_training(self, values: dict[str, Tensor], ended: Episodes) -> None:
+        """The losses count once an item, if there were updates; the episodes once each."""
+        names = self.means("train").names[: -len(EPISODES)]
+        zero, one = torch.zeros((), device=self.device), torch.ones((), device=self.device)
+        updated = one if values else zero
+        number = len(ended.length)
+        played = [part.mean().to(self.device) if number else zero for part in (ended.episode_return, ended.length)]
+        weights = [updated] * len(names) + [one * number] * len(EPISODES)
+        both = {name: values.get(name, zero) for name in names} | dict(zip(EPISODES, played, strict=True))
+        self.record("train", weights, **both)
+
+    def descend(self, number: int, loss: Tensor) -> None:  # type: ignore[override]  # one loss, no pieces
+        """One step of one optimizer; no other parameter gets a gradient.
+
+        Args:
+            number: Which optimizer, in the order of `configure_optimizers`.
+            loss: Scalar.
+        """
+        optimizer = self.trainer.optimizers[number]
+        parameters = list(parameters_of(optimizer))
+        for parameter, gradient in zip(parameters, torch.autograd.grad(loss, parameters), strict=True):
+            # torch's fused optimizers read the memory in order, whatever the strides (a sum's gradient has stride 0)
+            parameter.grad = gradient.contiguous()
+        self._average_over_ranks(parameters)
+        if self.gradient_clip_val is not None:  # torch's own function takes twice as long
+            gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
+            norm = torch.linalg.vector_norm(torch.stack(torch._foreach_norm(gradients)))
+            clipped = torch._foreach_div(gradients, (norm / self.gradient_clip_val).clamp_(min=1))
+            for parameter, gradient in zip(parameters, clipped, strict=True):  # not in place: two may be one tensor
+                parameter.grad = gradient
+        optimizer.step()
+        self.grad_updates.add_(1)  # and not +=, for an attribute of a module is slow to set
+
+    def _horizon(self, interval: Literal["step", "epoch"]) -> int:
+        """Training steps of the run, which follow from its environment steps."""
+        data: Any = self.trainer.datamodule  # type: ignore[attr-defined]
+        if interval == "step" and self.total_steps:
+            items = -(-self.total_steps // int(data.steps_per_item))
+            return max(1, items // self.scheduler_config.frequency)
+        return super()._horizon(interval)
+
+    # Evaluation -------------------------------------------------------------------------------------------------------
+
+    def play(self, episodes: EvaluationSource) -> Episodes:
+        """Play greedily."""
+        with self.evaluating():
+            return episodes.play(
+                lambda observation, start: self.environment_action(
+                    self.greedy(observation.to(self.device), start.to(self.device))
+                ).cpu()
+            )
+
+    @contextlib.contextmanager
+    def evaluating(self) -> Iterator[None]:
+        """While `greedy` plays: no gradient, and no generator and no memory of the training moves."""
+        with torch.random.fork_rng(devices=[]), torch.no_grad(), self._remembering():
+            yield
+
+    def _remembering(self) -> contextlib.AbstractContextManager[None]:
+        """A context in which `greedy` has a memory of its own; of recurrent policies."""
+        return contextlib.nullcontext()
+
+    def _evaluate(self, batch: EvaluationSource, stage: Stage) -> StepOutput:
+        played = self.play(batch)
+        returns, lengths = played.episode_return.to(self.device), played.length.to(self.device)
+        self.record(stage, len(returns), return_mean=returns.mean(), length_mean=lengths.mean())
+        self.metrics(stage).update(returns)
+        return StepOutput(returns.mean(), played)
+
+    def predict_step(self, batch: EvaluationSource, batch_idx: int) -> Episodes:
+        """Return and length of each of the test's episodes."""
+        return self.play(batch)
+
+    def _log_step(self, values: dict[str, Tensor]) -> None:
+        """Without what has no value yet: losses before the first update, returns before an episode has ended."""
+        super()._log_step({name: value for name, value in values.items() if not value.isnan()})
+
+    def _log_epoch(self, values: dict[str, Tensor]) -> None:
+        """Likewise, and with the environment steps, which are the x axis."""
+        known = {name: value for name, value in values.items() if not value.isnan()}
+        super()._log_epoch({**known, "env_steps": self.env_steps.float()})
