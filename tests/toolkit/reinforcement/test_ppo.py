@@ -316,6 +316,8 @@ def test_memory_is_in_the_checkpoint(tmp_path: Path) -> None:
     fit(again, toy, ckpt_path=tmp_path / "last.ckpt", weights_only=True)
     assert torch.equal(again._memory, task._memory)
     fit(again, Toy(match, sign_at_first, count=5))  # a new training begins without
+    again._memory = task._memory
+    again.learn(Toy(match, sign_at_first, count=5))  # and so do other environments after a resume
 
 
 # Learning -------------------------------------------------------------------------------------------------------------
