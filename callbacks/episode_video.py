@@ -53,10 +53,9 @@ class EpisodeVideo(Callback):
         frames = [np.zeros((1, 1, 3), dtype=np.uint8)]
         if trainer.is_global_zero:
             try:
-                frames = play_and_watch(pl_module, data.player(), self.seed).frames
+                frames = play_and_watch(pl_module, data.player(), self.seed, MOST_FRAMES).frames
             except UserError as error:  # a picture is worth no run
                 rank_zero_info(f"no film of an episode: {error}")
                 frames = []
         if trainer.strategy.broadcast(bool(frames)):  # every rank must come to log_media, or none
-            shown = frames[:: -(-len(frames) // MOST_FRAMES)]
-            log_media(trainer, "val/episode", Animation(shown, seconds=0.04))
+            log_media(trainer, "val/episode", Animation(frames, seconds=0.04))

@@ -18,7 +18,7 @@ from toolkit.reinforcement.reinforcement_task import ReinforcementTask
 
 FRAMES_PER_SECOND = 30
 MOST_FRAMES = 1000
-"""Of a GIF, which is large; a longer episode is shown with gaps."""
+"""Of a film, which lie in memory until it is written; a longer episode is shown with gaps."""
 
 
 class _Parser(argparse.ArgumentParser):
@@ -59,7 +59,8 @@ def play(args: Sequence[str], parts: Parts) -> list[Watched]:
     print(f"{'episode':>8} {'seed':>8} {'return':>12} {'length':>8}")
     for number in range(options.episodes):
         seed, seen = options.seed + number, films and number == 0
-        watched.append(play_and_watch(agent, data.environments.make(training=False, render=seen), seed, frames=seen))
+        environment = data.environments.make(training=False, render=seen)
+        watched.append(play_and_watch(agent, environment, seed, MOST_FRAMES if seen else 0))
         episode = watched[-1]
         print(f"{number:>8} {seed:>8} {episode.episode_return:>12.2f} {episode.length:>8}", flush=True)
     returns = [episode.episode_return for episode in watched]
@@ -86,7 +87,7 @@ def _write(frames: list[np.ndarray], path: Path) -> Path:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         if path.suffix == ".gif":
-            _write_gif(frames[:: -(-len(frames) // MOST_FRAMES)], path)
+            _write_gif(frames, path)
         else:
             _write_mp4(frames, path)
     except OSError as error:

@@ -18,29 +18,29 @@ class Watched(NamedTuple):
     length: int
     """Steps."""
     frames: list[np.ndarray]
-    """``(H, W, 3)``, uint8, one before the first step and one after each; empty if nobody asked for them."""
+    """``(H, W, 3)``, uint8: of every step, or of every second, fourth, ... where there would be too many; the last one
+    is the episode's last. Empty if nobody asked for them."""
 
 
-def play_and_watch(agent: ReinforcementTask, environment: gymnasium.Env, seed: int, frames: bool = True) -> Watched:
+def play_and_watch(agent: ReinforcementTask, environment: gymnasium.Env, seed: int, most_frames: int = 0) -> Watched:
     """Play a greedy episode, and close the environment.
 
     Args:
         agent: The agent; its memory and its generators are left as they are.
         environment: Made with ``render_mode="rgb_array"`` if frames are wanted.
         seed: Of the episode.
-        frames: Whether to render.
+        most_frames: Rendered frames to keep; none if 0. An episode of a thousand steps is a gigabyte of them.
 
     Raises:
         UserError: The environment cannot be rendered.
     """
-    seen: list[np.ndarray] = []
+    film = _Film(environment, most_frames)
     total, length, over = 0.0, 0, False
     try:
         observation, _ = environment.reset(seed=seed)
         with agent.evaluating():
             while not over:
-                if frames:
-                    seen.append(_rendered(environment))
+                film.look()
                 batch = torch.as_tensor(np.asarray(observation))[None].to(agent.device)
                 batch = batch.float() if batch.is_floating_point() else batch
                 start = torch.tensor([length == 0], device=agent.device)
@@ -48,11 +48,28 @@ def play_and_watch(agent: ReinforcementTask, environment: gymnasium.Env, seed: i
                 action = action[()]  # a discrete one as a number: toy text looks it up in a dict
                 observation, reward, terminated, truncated, _ = environment.step(action)
                 total, length, over = total + float(reward), length + 1, bool(terminated or truncated)
-        if frames:
-            seen.append(_rendered(environment))
+        film.look(is_last=True)
     finally:
         environment.close()
-    return Watched(total, length, seen)
+    return Watched(total, length, film.frames)
+
+
+class _Film:
+    """Keeps every n-th frame, and doubles n when there are too many."""
+
+    def __init__(self, environment: gymnasium.Env, most: int) -> None:
+        self.environment, self.most = environment, most
+        self.frames: list[np.ndarray] = []
+        self.every, self.seen = 1, 0
+
+    def look(self, is_last: bool = False) -> None:
+        """Before each step, and after the last one."""
+        if self.most and (self.seen % self.every == 0 or is_last):
+            if len(self.frames) >= self.most:
+                self.frames, self.every = self.frames[::2], 2 * self.every
+            if self.seen % self.every == 0 or is_last:
+                self.frames.append(_rendered(self.environment))
+        self.seen += 1
 
 
 def _rendered(environment: gymnasium.Env) -> np.ndarray:

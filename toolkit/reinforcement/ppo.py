@@ -180,9 +180,13 @@ class PPO(ReinforcementTask):
         if not self.net.is_recurrent:
             parameters, value, _ = self.net(observation)
             return parameters, value
-        memory = self.net.initial_memory(len(observation)) if self._memory is None else self._memory
+        memory = self._memory_of(self._memory, len(observation))
         parameters, value, self._memory = self.net(observation[None], memory, start[None])
         return parameters[0], value[0]
+
+    def _memory_of(self, memory: Tensor | None, count: int) -> Tensor:
+        """``(L, count, H)``; empty at first, and after a resume with another number of environments, which are new."""
+        return self.net.initial_memory(count) if memory is None or memory.shape[1] != count else memory
 
     def _normalized(self, observation: Tensor) -> Tensor:
         return observation if self.observations is None else self.observations(observation)
@@ -244,8 +248,7 @@ class PPO(ReinforcementTask):
         given = (rollout, advantage, target, self.minibatches, self.epochs, self.normalize_advantage)
         if not self.net.is_recurrent:
             return minibatches_of_steps(*given)
-        memory = self.net.initial_memory(rollout.start.shape[1]) if memory is None else memory
-        return minibatches_of_sequences(*given, memory)
+        return minibatches_of_sequences(*given, self._memory_of(memory, rollout.start.shape[1]))
 
     def _kl_of_all_ranks(self, log_ratio: Tensor) -> float:
         """The same on each, so that all stop at once."""

@@ -172,7 +172,7 @@ def fit(task: PPO, toy: Toy, items: int = 1, val: bool = False, **options: Any) 
 def test_a_cut_episode_is_worth_as_if_it_went_on(resets: bool) -> None:
     """One for ever at discount 0.9: 10."""
     task, toy = agent(gae_lambda=0.9, optimizer=adam(0.1)), Toy(one, constant, truncates=True, resets=resets)
-    fit(task, toy, items=100)
+    fit(task, toy, items=60)
     assert task.value(torch.ones(1, 1)).item() == pytest.approx(10, abs=0.3)
 
 
@@ -316,6 +316,8 @@ def test_memory_is_in_the_checkpoint(tmp_path: Path) -> None:
     fit(again, toy, ckpt_path=tmp_path / "last.ckpt", weights_only=True)
     assert torch.equal(again._memory, task._memory)
     fit(again, Toy(match, sign_at_first, count=5))  # a new training begins without
+    again._memory = task._memory
+    again.learn(Toy(match, sign_at_first, count=5))  # and so do other environments after a resume
 
 
 # Learning -------------------------------------------------------------------------------------------------------------
@@ -335,8 +337,8 @@ def test_solves_a_continuous_environment() -> None:
 
 def test_solves_what_needs_a_memory() -> None:
     toy = Toy(match, sign_at_first, steps=15, resets=True)
-    blind = fit(agent((2,)), toy, items=40, val=True)
-    seeing = fit(agent((2,), lstm=8), toy, items=40, val=True)
+    blind = fit(agent((2,)), toy, items=25, val=True)
+    seeing = fit(agent((2,), lstm=8), toy, items=25, val=True)
     assert blind.callback_metrics["val/return_mean"] < LENGTH
     assert seeing.callback_metrics["val/return_mean"] == LENGTH
 
@@ -364,3 +366,14 @@ def test_mistakes(options: dict[str, Any], message: str) -> None:
 def test_too_many_minibatches(lstm: int | None, message: str) -> None:
     with pytest.raises(UserError, match=message):
         fit(agent(lstm=lstm, minibatches=200), Toy(match, sign))
+
+
+@pytest.mark.slow
+def test_killed_and_resumed_is_the_same(workdir: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A memory, statistics, and episodes that are running."""
+    from cli import main
+
+    words = ["verify-resume", "--config", "configs/reinforcement/ppo_recurrent_cartpole.yaml", "--steps=8"]
+    words += ["--kill_after=4", "--trainer.accelerator=cpu", "--data.steps_per_epoch=3072", "--data.val_episodes=2"]
+    assert main([*words, "--model.epochs=2", "--model.normalization={observation: true, reward: true}"])
+    assert "equal       every sample, loss and weight" in capsys.readouterr().out
