@@ -165,9 +165,12 @@ class ReinforcementTask(ManualTask, ABC):
         if stage != "train":
             return self._evaluate(batch, stage)
         if not isinstance(batch, self.source):
+            wanted = {"RolloutSource": "Rollouts"}.get(
+                self.source.__name__, self.source.__name__.removesuffix("Source")
+            )
             raise UserError(
-                f"data.init_args.experience: {type(self).__name__} learns from a {self.source.__name__}, got "
-                f"{type(batch).__name__}; write class_path: {self.source.__name__.removesuffix('Source')}."
+                f"data.init_args.experience: {type(self).__name__} learns from {wanted}, got {type(batch).__name__}; write "
+                f"class_path: {wanted}."
             )
         values = self.learn(batch)
         self._check_finite(values)

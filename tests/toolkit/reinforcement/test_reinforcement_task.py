@@ -1,0 +1,54 @@
+from pathlib import Path
+
+import pytest
+
+from cli import main
+from tests.conformance import CASES, agent
+from toolkit.errors import UserError
+from toolkit.reinforcement.dqn import DQN
+from toolkit.reinforcement.networks.q_network import QNetwork
+
+QUICK = ("--trainer.accelerator=cpu", "--trainer.max_epochs=1", "--wandb.enabled=false")
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (agent("DQN", "QNetwork", "CartPole-v1", "Rollouts"), "DQN learns from Replay, got Rollouts; write class_path: Replay"),
+        (agent("PPO", "ActorCritic", "CartPole-v1", "Replay"), "PPO learns from Rollouts, got Replay; write class_path: Rollouts"),
+        (agent("QLearning", "ActionTable", "FrozenLake-v1", "Replay"), "QLearning learns from Online, got Replay"),
+        (agent("SAC", "SoftActorCritic", "CartPole-v1", "Replay", "--model.net.action_dim=1"), "environment's are discrete; take DQN or PPO"),
+        (agent("DQN", "QNetwork", "Pendulum-v1", "Replay", "--model.net.num_actions=2"), "environment's are continuous; take PPO or SAC"),
+        ((*CASES[DQN].arguments, "--trainer.precision=64-true"), "environments speak 32 bits"),
+        ((*CASES[DQN].arguments, "--trainer.precision=bf16-true"), "environments speak 32 bits"),
+        ((*CASES[DQN].arguments, "--model.optimizer=Adam", "--model.optimizer.lr=1e38"), "training diverged at"),
+    ],
+)  # fmt: skip
+def test_what_does_not_suit_is_told(
+    words: tuple[str, ...], message: str, workdir: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as stopped:
+        main(["fit", *words, *QUICK])
+    assert stopped.value.code == 2
+    assert message in capsys.readouterr().err
+
+
+def test_the_discount_is_a_share() -> None:
+    with pytest.raises(UserError, match=r"gamma: need a discount in \[0, 1\], got 1.5"):
+        DQN(QNetwork((4,), 2), gamma=1.5, num_actions=2, total_steps=10)
+
+
+def test_a_run_ends_with_its_budget_and_goes_no_further(workdir: Path) -> None:
+    """400 steps are 20 items of 20, in epochs of 4 items; a resumed run that is over adds nothing."""
+    words = [
+        "fit",
+        *CASES[DQN].arguments,
+        "--trainer.accelerator=cpu",
+        "--trainer.max_epochs=-1",
+        "--wandb.enabled=false",
+    ]
+    made = main(words)
+    assert int(made.model.env_steps) == 400
+    assert (made.trainer.global_step, made.trainer.current_epoch) == (20, 5)
+    again = main(["resume", str(made.run_folder)])
+    assert int(again.model.env_steps) == 400
