@@ -165,12 +165,11 @@ class ReinforcementTask(ManualTask, ABC):
         if stage != "train":
             return self._evaluate(batch, stage)
         if not isinstance(batch, self.source):
-            wanted = {"RolloutSource": "Rollouts"}.get(
-                self.source.__name__, self.source.__name__.removesuffix("Source")
-            )
+            name = self.source.__name__.removesuffix("Source")
+            wanted = "Rollouts" if name == "Rollout" else name
             raise UserError(
-                f"data.init_args.experience: {type(self).__name__} learns from {wanted}, got {type(batch).__name__}; write "
-                f"class_path: {wanted}."
+                f"data.init_args.experience: {type(self).__name__} learns from {wanted}, got {type(batch).__name__}; "
+                f"write class_path: {wanted}."
             )
         values = self.learn(batch)
         self._check_finite(values)
