@@ -20,14 +20,15 @@ def draw(result: dict[str, Any], file: Path) -> None:
     figure = Figure(figsize=(5, 3), layout="constrained")
     axes = figure.add_subplot()
     curves = result["curves"]
+    steps = [count / 1000 for count in curves[0]["env_steps"]]
     for curve in curves:
-        axes.plot(curve["env_steps"], curve["val/return_mean"], color="tab:blue", alpha=0.3, linewidth=1)
+        axes.plot(steps, curve["val/return_mean"], color="tab:blue", alpha=0.3, linewidth=1)
     together = zip(*(curve["val/return_mean"] for curve in curves), strict=True)
-    axes.plot(curves[0]["env_steps"], [statistics.median(values) for values in together], color="tab:blue")
+    axes.plot(steps, [statistics.median(values) for values in together], color="tab:blue")
     naive = [row["median"] for name, row in result["statistics"].items() if name.startswith("baseline/")]
     for value in naive[:1]:
         axes.axhline(value, color="grey", linestyle="--", linewidth=1)
-    axes.set(xlabel="environment steps", ylabel="mean return, greedy")
+    axes.set(xlabel="environment steps, thousands", ylabel="mean return, greedy")
     axes.spines[["top", "right"]].set_visible(False)
     file.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(file, dpi=120)
