@@ -146,8 +146,7 @@ class SAC(ReinforcementTask):
         source.update_priorities(batch.index, error.detach().abs().mean(dim=0))
 
         # J(pi), eq. 7 and 9: the gradient passes through the critics to the action, and stops there
-        q_1, q_2 = self.net.critics(batch.observation, action)
-        actor_loss = (alpha * log_pi - torch.minimum(q_1, q_2)).mean()
+        actor_loss = (alpha * log_pi - self.net.critics.smaller(batch.observation, action)).mean()
         self.descend(ACTOR, actor_loss)
 
         with torch.no_grad():
