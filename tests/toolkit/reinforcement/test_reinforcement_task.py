@@ -21,7 +21,7 @@ QUICK = ("--trainer.accelerator=cpu", "--trainer.max_epochs=1", "--wandb.enabled
         (agent("DQN", "QNetwork", "Pendulum-v1", "Replay", "--model.net.num_actions=2"), "environment's are continuous; take PPO or SAC"),
         ((*CASES[DQN].arguments, "--trainer.precision=64-true"), "environments speak 32 bits"),
         ((*CASES[DQN].arguments, "--trainer.precision=bf16-true"), "environments speak 32 bits"),
-        ((*CASES[DQN].arguments, "--model.optimizer=Adam", "--model.optimizer.lr=1e38"), "training diverged at"),
+        ((*CASES[DQN].arguments, "--model.optimizer=Adam", "--model.optimizer.lr=1e30"), "training diverged"),
     ],
 )  # fmt: skip
 def test_what_does_not_suit_is_told(

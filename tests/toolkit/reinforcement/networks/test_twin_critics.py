@@ -1,5 +1,7 @@
 """The batched critics against two networks of their own."""
 
+from typing import Any
+
 import pytest
 import torch
 from torch import nn
@@ -37,6 +39,31 @@ def test_twins_are_two_separate_networks(hidden: tuple[int, ...]) -> None:
     torch.testing.assert_close(values, references)
     torch.testing.assert_close(slope, torch.autograd.grad(references.sum(), action)[0])
     assert not torch.allclose(values[0], values[1])
+
+
+@pytest.mark.parametrize("activation", ["relu", "tanh"])
+@pytest.mark.parametrize("hidden", [(), (7,), (16, 8)])
+def test_gradient_of_the_smaller_one_is_that_of_the_minimum(hidden: tuple[int, ...], activation: Any) -> None:
+    critics = TwinCritics((5,), 2, hidden, activation)
+    observation, action = torch.randn(40, 5), torch.randn(40, 2, requires_grad=True)
+    both, smaller = critics(observation, action), critics.smaller(observation, action)
+    assert len(both.argmin(dim=0).unique()) == 2, "each is the smaller one somewhere"
+    torch.testing.assert_close(smaller, both.amin(dim=0))
+    weights = torch.randn(40)
+    slopes = [torch.autograd.grad((weights * value).sum(), action)[0] for value in (smaller, both.amin(dim=0))]
+    torch.testing.assert_close(*slopes)
+
+
+def test_smaller_one_is_one_critic_everywhere() -> None:
+    critics = TwinCritics((5,), 2, (16,))
+    head = critics.layers[-1]
+    assert isinstance(head, TwinHead)
+    with torch.no_grad():
+        head.bias[0] += 100
+    observation, action = torch.randn(9, 5), torch.randn(9, 2, requires_grad=True)
+    torch.testing.assert_close(critics.smaller(observation, action), critics(observation, action)[1])
+    (slope,) = torch.autograd.grad(critics.smaller(observation, action).sum(), action)
+    assert slope.abs().sum(dim=1).gt(0).all()
 
 
 def test_weights_are_drawn_as_torch_draws_a_linear_layers() -> None:
