@@ -98,9 +98,10 @@ class TwinCritics(nn.Module):
     def smaller(self, observation: Tensor, action: Tensor) -> Tensor:
         """``min(Q_1, Q_2)``, ``(B, *S)`` and ``(B, A)`` to ``(B,)``, of which only the action is to have a gradient."""
         if not self.is_relu or action.device.type != "cpu" or torch.is_autocast_enabled("cpu"):
-            return self(observation, action).amin(dim=0)
+            smaller: Tensor = self(observation, action).amin(dim=0)
+            return smaller
         x = torch.cat([observation.flatten(1), action], dim=-1)
-        smaller: Tensor = _Smaller.apply(x, *(parameter.detach() for parameter in self.layers.parameters()))
+        smaller = _Smaller.apply(x, *(parameter.detach() for parameter in self.layers.parameters()))
         return smaller
 
 
@@ -118,6 +119,7 @@ class _Smaller(torch.autograd.Function):
         for weight, bias in zip(weights[:-1], biases[:-1], strict=True):
             outputs.append(torch.baddbmm(bias, outputs[-1], weight).relu_())  # (2, B, O)
         q_1, q_2 = (outputs[-1] * weights[-1]).sum(dim=-1) + biases[-1]
+        ctx.shape = x.shape
         ctx.save_for_backward(q_2 < q_1, *outputs[1:], *weights)
         return torch.minimum(q_1, q_2)
 
@@ -127,7 +129,7 @@ class _Smaller(torch.autograd.Function):
         is_second, *saved = ctx.saved_tensors
         hidden, weights = saved[: len(saved) // 2], saved[len(saved) // 2 :]
         (of_value,) = gradients  # (B,)
-        of_x = of_value.new_empty(len(of_value), weights[0].shape[1])
+        of_x = of_value.new_empty(ctx.shape)  # (B, I)
         for number, rows in enumerate(((~is_second).nonzero()[:, 0], is_second.nonzero()[:, 0])):
             gradient = of_value[rows, None] * weights[-1][number]  # (B of this critic, O)
             for output, weight in zip(reversed(hidden), reversed(weights[:-1]), strict=True):
