@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
-from torch import Tensor
+from torch import Tensor, nn
 from torchmetrics import MetricCollection
 
 from toolkit.errors import UserError
@@ -131,13 +131,23 @@ class LanguageModel(Task, TextGenerator):
     # Optimizer and checkpoint -----------------------------------------------------------------------------------------
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
-        """Two groups: weights of two and more dimensions, and all others, which do not decay."""
+        """Groups: hidden matrices, which are marked for Muon; the vocabulary's and other tables; and vectors.
+
+        Vectors (biases, gains) do not decay.
+        """
         trainable = [parameter for parameter in self.parameters() if parameter.requires_grad]
         if not trainable:
             return super().configure_optimizers()  # it says what is wrong
-        matrices = [parameter for parameter in trainable if parameter.ndim >= 2]
-        vectors = [parameter for parameter in trainable if parameter.ndim < 2]
-        groups: list[dict[str, Any]] = [{"params": matrices}, {"params": vectors, "weight_decay": 0.0}]
+        layers = {id(p) for m in self.modules() if isinstance(m, (nn.Linear, nn.RNNBase)) for p in m.parameters()}
+        kinds: dict[str, list[Tensor]] = {"hidden": [], "table": [], "vector": []}
+        for parameter in trainable:
+            is_hidden = parameter.ndim == 2 and id(parameter) in layers and len(parameter) != self.tokenizer.size
+            kinds["vector" if parameter.ndim < 2 else "hidden" if is_hidden else "table"].append(parameter)
+        groups: list[dict[str, Any]] = [
+            {"params": kinds["hidden"], "hidden": True},
+            {"params": kinds["table"]},
+            {"params": kinds["vector"], "weight_decay": 0.0},
+        ]
         groups = [group for group in groups if group["params"]]
         optimizer = self.optimizer(groups) if self.optimizer else torch.optim.AdamW(groups)
         scheduled = self._scheduled(optimizer)

@@ -23,6 +23,7 @@ from toolkit.language.networks.gpt import GPT
 from toolkit.language.networks.language_network import LanguageNetwork
 from toolkit.language.networks.rnn import RNN
 from toolkit.language.text_generator import Sampling
+from toolkit.optim.muon_adamw import MuonAdamW
 from toolkit.types import IGNORE_LABEL, TextBatch
 
 TEXT = "the quick brown fox jumps over the lazy dog. "
@@ -133,6 +134,16 @@ def test_vectors_do_not_decay() -> None:
         for parameter in group["params"]:
             assert group["weight_decay"] == (0.5 if parameter.ndim >= 2 else 0.0)
     assert sum(len(group["params"]) for group in optimizer.param_groups) == len(list(task.parameters()))
+
+
+def test_muon_takes_the_matrices_between_tables_and_logits() -> None:
+    tokenizer = task_of().tokenizer
+    net = GPT(tokenizer.size, 8, 16, 1, 2, tied=False)
+    task = LanguageModel(net, tokenizer.vocabulary(), optimizer=MuonAdamW)
+    optimizer = task.configure_optimizers()
+    assert isinstance(optimizer, MuonAdamW)
+    hidden = [w for group in optimizer.param_groups if group.get("hidden") for w in group["params"]]
+    assert {id(w) for w in hidden} == {id(w) for w in net.blocks.parameters() if w.ndim == 2}
 
 
 # Writing --------------------------------------------------------------------------------------------------------------
