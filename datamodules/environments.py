@@ -2,6 +2,7 @@
 
 import importlib
 import os
+import sys
 import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -59,6 +60,8 @@ class Environments:
             os.environ.setdefault("XDG_RUNTIME_DIR", tempfile.gettempdir())
             self._check_renders()
         environment = self._made(options)
+        if render and sys.platform == "linux" and not os.environ.get("DISPLAY"):
+            os.environ.setdefault("MUJOCO_GL", "egl")  # read when MuJoCo first draws; its default needs a desktop
         if self.atari:
             environment = self._as_atari(environment, training)
         for wrapper in self.wrappers:

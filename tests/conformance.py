@@ -142,7 +142,7 @@ RECURRENT = (
 )
 # 284: some 1,270 training blocks, whatever the version of Python
 ATTENTIVE = (
-    *("--model=LanguageModel", "--model.net=GPT", "--model.net.dim=8", "--model.net.heads=2", "--model.net.depth=1"),
+    *("--model=LanguageModel", "--model.net=GPT", "--model.net.dim=8", "--model.net.heads=1", "--model.net.depth=1"),
     *("--data=TextDataModule", "--data.block_size=284"),
 )
 

@@ -10,6 +10,7 @@ from PIL import Image
 
 from cli import main
 from tests.conftest import ROOT
+from tests.forked import quick_starts  # noqa: F401  # a fixture
 
 PAGES = ["README.md", "CONTRIBUTING.md", *sorted(f"docs/{p.relative_to(ROOT / 'docs')}" for p in (ROOT / "docs").rglob("*.md"))]  # fmt: skip
 
@@ -70,6 +71,7 @@ def small_data(folder: Path) -> None:
              (("images", images), ("labels", labels))})  # fmt: skip
 
 
+@pytest.mark.usefixtures("quick_starts")
 @pytest.mark.parametrize("page", [page for page in PAGES if (ROOT / page).exists() and commands(page)])
 def test_commands_run(page: str, workdir: Path, capsys: pytest.CaptureFixture[str]) -> None:
     small_data(workdir / "path" / "to")

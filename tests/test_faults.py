@@ -17,6 +17,7 @@ import pytest
 import torch
 import yaml
 
+from tests import forked
 from tests.conftest import ROOT
 from tests.fake_wandb import fake_wandb
 from tests.test_resume import CONFIG, same
@@ -28,7 +29,9 @@ QUICKLY = ["--trainer.plugins=toolkit.checkpoint_io.DurableCheckpointIO", "--tra
 
 def run(words: list[str], **options: Any) -> subprocess.CompletedProcess[str]:
     env = {**os.environ, "OMP_NUM_THREADS": "1", "LEDGER": os.devnull, **options.pop("env", {})}
-    command = [sys.executable, str(ROOT / "cli.py"), *words]
+    if not options:
+        return forked.run(words, env=env)
+    command = [sys.executable, str(ROOT / "cli.py"), *words]  # what it may do is decided before it starts
     return subprocess.run(command, capture_output=True, text=True, cwd=ROOT, env=env, timeout=200, **options)
 
 

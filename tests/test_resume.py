@@ -4,8 +4,6 @@ import csv
 import os
 import random
 import signal
-import subprocess
-import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -18,8 +16,10 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 
 from callbacks.preemption import EXIT_CODE
 from cli import main
+from tests import forked
 from tests.conformance import CASES
 from tests.conftest import ROOT
+from tests.forked import quick_starts  # noqa: F401  # a fixture
 from toolkit.checkpoint_io import has_changed
 from toolkit.task import Task
 
@@ -98,10 +98,7 @@ def run(words: list[str], folder: Path, kill_at: str = "") -> int:
         "LEDGER": str(folder / "ledger"),
         "OMP_NUM_THREADS": "1",
     }
-    command = [sys.executable, str(ROOT / "cli.py"), *words]
-    done = subprocess.run(
-        command, capture_output=True, text=True, cwd=ROOT, env=env, timeout=240, start_new_session=True
-    )
+    done = forked.run(words, env=env)
     assert done.returncode == 0 or kill_at, done.stderr
     return done.returncode
 
@@ -234,6 +231,7 @@ def test_killed_while_checkpoints_are_written_in_a_thread(whole: Any, tmp_path: 
     same(run_folder, killed)
 
 
+@pytest.mark.usefixtures("quick_starts")
 @pytest.mark.parametrize("task_class", CASES, ids=lambda cls: cls.__name__)
 def test_every_task_killed_and_resumed(
     task_class: type[Task], tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch

@@ -1,16 +1,14 @@
 """A global batch on two ranks, or accumulated, or both, gives what it gives in one piece."""
 
 import csv
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
 
+from tests import forked
 from tests.conformance import CASES
-from tests.conftest import ROOT
 from toolkit.task import Task
 
 SAME = [
@@ -35,11 +33,10 @@ PIECES = {
 def run(arguments: list[str], folder: Path) -> Path:
     strategy = "ddp" if "--trainer.devices=2" in arguments else "auto"
     words = sorted([*SAME, *arguments], key=lambda word: word.split("=")[0].count("."))  # a class before its arguments
-    command = [sys.executable, str(ROOT / "cli.py"), "fit", *words,
-               f"--trainer.strategy={strategy}", f"--runs={folder}"]  # fmt: skip
+    command = ["fit", *words, f"--trainer.strategy={strategy}", f"--runs={folder}"]
     if strategy == "auto":
         command.append("--trainer.devices=1")
-    done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, timeout=240)
+    done = forked.run(command, ranks=1 if strategy == "auto" else 2)
     assert done.returncode == 0, done.stderr
     (run_folder,) = folder.glob("*/*/")
     return run_folder

@@ -1,15 +1,13 @@
 """Agents on two ranks: each with environments of its own, and the same weights after every step."""
 
 import csv
-import subprocess
-import sys
 from collections import defaultdict
 from pathlib import Path
 
 import pytest
 
+from tests import forked
 from tests.conformance import CASES
-from tests.conftest import ROOT
 from toolkit.reinforcement.reinforcement_task import ReinforcementTask
 from toolkit.reinforcement.tabular import TabularTask
 from toolkit.task import Task
@@ -25,8 +23,7 @@ def ledger(task_class: type[Task], folder: Path, *more: str) -> dict[tuple[int, 
     (folder / "ledger.yaml").write_text(own)
     words = ["fit", *CASES[task_class].arguments, "--config", str(folder / "ledger.yaml"), f"--runs={folder}"]
     words += ["--trainer.accelerator=cpu", "--trainer.devices=2", "--trainer.strategy=ddp", "--trainer.max_epochs=2"]
-    command = [sys.executable, str(ROOT / "cli.py"), *words, "--wandb.enabled=false", "--test_after_fit=true", *more]
-    done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, timeout=240)
+    done = forked.run([*words, "--wandb.enabled=false", "--test_after_fit=true", *more], ranks=2)
     assert done.returncode == 0, done.stderr
     found: dict[tuple[int, int], dict[int, tuple[str, str]]] = defaultdict(dict)
     with open(folder / "ledger.csv", newline="") as file:

@@ -2,17 +2,15 @@
 
 import csv
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from cli import main
-from tests.conftest import ROOT
+from tests import forked
 from tests.test_configs import RUNNABLE, data, overrides  # noqa: F401  # data is a fixture
+from tests.two_ranks_worker import work
 
 QUICK = ("classification_digits", "classification_npz", "dqn_cartpole")
 """Run by default; the others are slow."""
@@ -22,10 +20,7 @@ TWO = ["--trainer.devices=2", "--trainer.strategy=ddp"]
 def two_ranks(lines: list[list[str]], folder: Path) -> dict[str, float]:
     """Run command lines one after another on two ranks; the metrics of the last one."""
     Path("lines.json").write_text(json.dumps(lines))
-    command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node=2", "--standalone",
-               str(ROOT / "tests" / "two_ranks_worker.py"), "lines.json", "metrics.json"]  # fmt: skip
-    env = os.environ | {"PYTHONPATH": str(ROOT)}
-    done = subprocess.run(command, capture_output=True, text=True, cwd=folder, env=env, timeout=240)
+    done = forked.call(work, [Path("lines.json"), Path("metrics.json")], cwd=folder, ranks=2)
     assert done.returncode == 0, done.stderr[-3000:]
     metrics: dict[str, float] = json.loads(Path("metrics.json").read_text())
     return metrics

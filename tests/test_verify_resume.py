@@ -6,6 +6,7 @@ import pytest
 import yaml
 
 from cli import main
+from tests.forked import quick_starts  # noqa: F401  # a fixture
 
 DIGITS = ["--config", "configs/vision/classification_digits.yaml", "--trainer.accelerator=cpu", "--steps=24"]
 
@@ -32,6 +33,7 @@ def test_a_config_of_ours_is_equal(workdir: Path, capsys: pytest.CaptureFixture[
     assert "equal       every sample, loss and weight" in capsys.readouterr().out
 
 
+@pytest.mark.usefixtures("quick_starts")
 def test_what_differs_is_named(workdir: Path, capsys: pytest.CaptureFixture[str]) -> None:
     Path("noisy.py").write_text(NOISY)
     Path("noisy.yaml").write_text(yaml.safe_dump({"model": {"init_args": {"net": {"class_path": "noisy.Noisy"}}}}))

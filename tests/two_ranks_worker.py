@@ -1,7 +1,6 @@
-"""One of several processes that torchrun started: runs command lines in turn, and writes the last one's metrics."""
+"""What each of several processes does: runs command lines in turn, and writes the last one's metrics."""
 
 import json
-import sys
 from pathlib import Path
 
 import torch
@@ -18,7 +17,3 @@ def work(lines: Path, output: Path) -> None:
     metrics = {name: float(value) for name, value in made.trainer.callback_metrics.items()}
     if made.trainer.is_global_zero:
         output.write_text(json.dumps(metrics))
-
-
-if __name__ == "__main__":
-    work(*map(Path, sys.argv[1:]))

@@ -1,11 +1,10 @@
 """On two real ranks: a user's own loaders that do not fit together."""
 
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
+from tests import forked
 from tests.conftest import ROOT
 
 OWN_LOADERS = """
@@ -41,12 +40,12 @@ class Uneven(DigitsDataModule):
 """
 
 
-def run(data: str, folder: Path, *words: str) -> subprocess.CompletedProcess[str]:
+def run(data: str, folder: Path, *words: str) -> forked.Done:
     (folder / "loaders.py").write_text(OWN_LOADERS)
-    command = [sys.executable, str(ROOT / "cli.py"), "fit", "--config", str(ROOT / "configs/vision/classification_digits.yaml"),
+    words = ["fit", "--config", str(ROOT / "configs/vision/classification_digits.yaml"),
                "--config", str(ROOT / "configs/trainer/ddp_cpu.yaml"), f"--data=loaders.{data}", "--trainer.max_epochs=1",
                "--wandb.enabled=false", *words]  # fmt: skip
-    return subprocess.run(command, capture_output=True, text=True, cwd=folder, timeout=100)
+    return forked.run(words, cwd=folder, ranks=2)
 
 
 def test_different_numbers_are_refused(tmp_path: Path) -> None:

@@ -1,6 +1,4 @@
 import csv
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +15,7 @@ from callbacks.media import Image, Media, Table
 from datamodules.base import BaseDataModule, BatchedDataset
 from datamodules.sampler import BatchIndex
 from examples.parity import Parity
-from tests.conftest import ROOT
+from tests import forked
 from toolkit.errors import UserError
 from toolkit.types import IGNORE_LABEL, ImageBatch, Stage
 from toolkit.vision.image_classification import ImageClassification
@@ -230,26 +228,18 @@ def test_wrong_numbers() -> None:
         WorstErrors(count=0)
 
 
-TWO_RANKS = """
-import sys
-from callbacks.image_media import ConfusionMatrix, InputImages, WorstErrors
-from lightning.pytorch import Trainer
-from tests.callbacks.test_image_media import Eight, task
-trainer = Trainer(callbacks=[InputImages(), ConfusionMatrix(), WorstErrors(count=2)], logger=False, accelerator="cpu",
-                  devices=2, strategy="ddp", enable_progress_bar=False, use_distributed_sampler=False, max_epochs=1,
-                  enable_checkpointing=False, enable_model_summary=False, default_root_dir=sys.argv[1])
-trainer.fit(task(), datamodule=Eight(batch_size=4))
-"""
+def draw_on_two_ranks(folder: Path) -> None:
+    trainer = Trainer(callbacks=[InputImages(), ConfusionMatrix(), WorstErrors(count=2)], logger=False, accelerator="cpu",
+                      devices=2, strategy="ddp", enable_progress_bar=False, use_distributed_sampler=False, max_epochs=1,
+                      enable_checkpointing=False, enable_model_summary=False, default_root_dir=folder)  # fmt: skip
+    trainer.fit(task(), datamodule=Eight(batch_size=4))
 
 
 def test_two_ranks_draw_what_one_draws(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     one, two = tmp_path / "one", tmp_path / "two"
     run = trainer(one, ConfusionMatrix(), max_epochs=1)
     run.fit(task(), datamodule=Eight(batch_size=4))
-    script = tmp_path / "script.py"
-    script.write_text(TWO_RANKS)
-    done = subprocess.run([sys.executable, str(script), str(two)], capture_output=True, text=True, timeout=120,
-                          env={"PYTHONPATH": str(ROOT), "PATH": "", "OMP_NUM_THREADS": "1"})  # fmt: skip
+    done = forked.call(draw_on_two_ranks, [two], ranks=2)
     assert done.returncode == 0, done.stderr
     matrix = "media/val/confusion_matrix/00000002.png"
     assert np.array_equal(*(np.asarray(PIL.Image.open(folder / matrix)) for folder in (one, two)))

@@ -1,6 +1,4 @@
 import csv
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +11,7 @@ from torch.utils.data import DataLoader
 from callbacks.prediction_writer import PredictionWriter
 from datamodules.base import BaseDataModule, BatchedDataset
 from datamodules.sampler import BatchIndex
-from tests.conftest import ROOT
+from tests import forked
 from toolkit.errors import UserError
 from toolkit.nn.mlp import MLP
 from toolkit.types import IGNORE_LABEL, ImageBatch, ImagePrediction, Stage
@@ -139,23 +137,14 @@ def test_a_prediction_without_rows_leaves_the_old_file(tmp_path: Path) -> None:
     assert [path.read_text() for path in tmp_path.iterdir()] == ["old"]
 
 
-TWO_RANKS = """
-import sys
-from pathlib import Path
-from lightning.pytorch import Trainer
-from callbacks.prediction_writer import PredictionWriter
-from tests.callbacks.test_prediction_writer import FivePictures, Known
-trainer = Trainer(callbacks=PredictionWriter(Path(sys.argv[1]), 2), logger=False, accelerator="cpu", devices=2,
-                  strategy="ddp", enable_progress_bar=False, use_distributed_sampler=False)
-trainer.predict(Known(), datamodule=FivePictures(4), return_predictions=False)
-"""
+def predict_on_two_ranks(output: Path) -> None:
+    trainer = Trainer(callbacks=PredictionWriter(output, 2), logger=False, accelerator="cpu", devices=2,
+                      strategy="ddp", enable_progress_bar=False, use_distributed_sampler=False)  # fmt: skip
+    trainer.predict(Known(), datamodule=FivePictures(4), return_predictions=False)
 
 
 def test_two_ranks_write_one_file_in_order(tmp_path: Path) -> None:
-    script = tmp_path / "script.py"
-    script.write_text(TWO_RANKS)
-    done = subprocess.run([sys.executable, str(script), str(tmp_path / "out.csv")], capture_output=True, text=True,
-                          env={"PYTHONPATH": str(ROOT), "PATH": "", "OMP_NUM_THREADS": "1"}, timeout=120)  # fmt: skip
+    done = forked.call(predict_on_two_ranks, [tmp_path / "out.csv"], ranks=2)
     assert done.returncode == 0, done.stderr
     assert read(tmp_path / "out.csv") == EXPECTED
     assert done.stdout.count("predictions  ") == 1

@@ -1,3 +1,6 @@
+import os
+import sys
+
 import gymnasium
 import numpy as np
 import pytest
@@ -81,3 +84,16 @@ def test_atari_s_customs() -> None:
         assert isinstance(training, gymnasium.Env)
     with pytest.raises(UserError, match="CartPole-v1 is no Atari game"):
         Environments("CartPole-v1", atari=True).make(training=True)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere there is always a desktop")
+def test_mujoco_draws_without_a_desktop(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("DISPLAY", raising=False)
+    monkeypatch.setenv("MUJOCO_GL", "glfw")
+    Environments("InvertedPendulum-v5").make(training=False, render=True).close()
+    assert os.environ["MUJOCO_GL"] == "glfw"  # the user's own word
+    monkeypatch.delenv("MUJOCO_GL")
+    Environments("InvertedPendulum-v5").make(training=False).close()
+    assert "MUJOCO_GL" not in os.environ
+    Environments("InvertedPendulum-v5").make(training=False, render=True).close()
+    assert os.environ["MUJOCO_GL"] == "egl"

@@ -103,8 +103,10 @@ def test_killed_while_saving_there_is_always_a_whole_one(tmp_path: Path) -> None
     """Fifty processes are killed while they write one checkpoint after the other."""
     draw = random.Random(0)
     weights = torch.randn(300_000)
-    newest = -1
-    for _ in range(50):
+    newest, kills = -1, 0
+    while kills < 50 or newest <= 50:  # on a busy machine many die before they have written anything
+        kills += 1
+        assert kills < 2000
         child = os.fork()
         if child == 0:
             for step in range(newest + 1, newest + 10_000):
@@ -120,4 +122,3 @@ def test_killed_while_saving_there_is_always_a_whole_one(tmp_path: Path) -> None
             newest = step
         remove_stale(tmp_path)
         assert {file.name for file in tmp_path.iterdir()} <= {"last.ckpt", "last-2.ckpt"}
-    assert newest > 50

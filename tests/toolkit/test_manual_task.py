@@ -154,6 +154,7 @@ def test_a_nan_moves_nothing_and_in_the_end_is_explained(tmp_path: Path) -> None
     assert [norm["steps"] for norm in guard._norms] == [0, 3]
 
 
+@pytest.mark.slow  # of every task there is a quicker one in test_resume
 @pytest.mark.parametrize("config", ["generative/gan_digits", "generative/vae_digits", "selfsupervised/simclr_digits"])
 def test_killed_and_resumed_is_the_same(config: str, workdir: Path, capsys: pytest.CaptureFixture[str]) -> None:
     words = ["--config", f"configs/{config}.yaml", "--trainer.accelerator=cpu", "--steps=24"]

@@ -2,8 +2,6 @@
 
 import csv
 import signal
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +11,7 @@ import yaml
 
 import toolkit
 from cli import main
-from tests.conftest import ROOT
+from tests import forked
 from tests.test_resume import assert_equal
 from toolkit.checkpoint import read_checkpoint
 from toolkit.checkpoint_io import has_changed
@@ -49,9 +47,7 @@ ONE = ["--trainer.devices=1", "--trainer.strategy=auto"]
 
 
 def call(words: list[str], expected: int = 0) -> str:
-    done = subprocess.run(
-        [sys.executable, str(ROOT / "cli.py"), *words], capture_output=True, text=True, cwd=ROOT, timeout=240
-    )
+    done = forked.run(words)
     assert done.returncode == expected, done.stderr
     return done.stdout
 
