@@ -15,7 +15,6 @@ import sys
 import tempfile
 import time
 import traceback
-import weakref
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import SimpleNamespace
@@ -26,7 +25,8 @@ from lightning.fabric.utilities.rank_zero import rank_zero_only
 
 from tests.conftest import ROOT
 
-PRELOADED = ["cli", "callbacks.defaults", "datamodules.facts", "toolkit.commands.fit", "lightning.pytorch.cli", "wandb"]
+# not wandb, which makes a folder when it is imported, and takes it away at exit
+PRELOADED = ["cli", "callbacks.defaults", "datamodules.facts", "toolkit.commands.fit", "lightning.pytorch.cli"]
 
 
 @pytest.fixture
@@ -99,8 +99,6 @@ def _session(
     """Become the leader of a session, whose ranks a signal to the group reaches; end as the first that fails."""
     os.setsid()
     multiprocessing.set_start_method(start_method, force=True)
-    for finalizer in list(weakref.finalize._registry):  # temporary folders that the imports made serve all children
-        finalizer.atexit = False
     for number, file in zip((1, 2), files, strict=True):
         os.dup2(os.open(file, os.O_WRONLY | os.O_CREAT | os.O_APPEND), number)
     sys.stdin = open(os.devnull)  # noqa: SIM115
