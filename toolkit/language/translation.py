@@ -1,5 +1,6 @@
 """Translation: the next token of a text, given another text. Shape legend: B batch, S and T tokens, V vocabulary."""
 
+from collections.abc import Iterable
 from typing import Any, Literal
 
 import torch
@@ -92,7 +93,7 @@ class Translation(Task):
         loss = nats.mean()
         self.record(stage, tokens, loss=loss)
         found = self.translate(batch, beam=1 if stage == "val" else self.beam)
-        self.metrics(stage).update(self.texts(found.token), self.texts(batch.label))
+        self.metrics(stage).update(self.texts_of(found.token), self.texts_of(batch.label))
         return StepOutput(loss, found)
 
     def predict_step(self, batch: TranslationBatch, batch_idx: int) -> Translations:
@@ -106,9 +107,23 @@ class Translation(Task):
         found = greedy_search(*texts) if beam == 1 else beam_search(*texts, beam, self.length_penalty)
         return Translations(found.token, found.score.float(), batch.index)
 
-    def texts(self, token: Tensor) -> list[str]:
-        """The texts ``(B,)`` of tokens ``(B, T)``, without ends and what is ignored."""
-        rows = [[number for number in row if number not in (IGNORE_LABEL, self.end)] for row in token.tolist()]
+    @torch.no_grad()
+    def attention(self, source: Tensor, target: Tensor) -> Tensor:
+        """How much each token of a translation, and its end, attended to each source token: ``(T + 1, S)``.
+
+        Args:
+            source: ``(S,)``, int64, with its end.
+            target: ``(T,)``, int64, without its end.
+        """
+        source, target = source.to(self.device), target.to(self.device)
+        memory = self.net.encode(source[None], torch.tensor([len(source)], device=self.device))
+        weights: list[Tensor] = []
+        self.net.decode(torch.cat([target.new_tensor([self.end]), target])[None], memory, weights=weights)
+        return weights[0][0]
+
+    def texts_of(self, tokens: Iterable[Tensor]) -> list[str]:
+        """The text of each row of target tokens, without ends and what is ignored."""
+        rows = [[number for number in row.tolist() if number not in (IGNORE_LABEL, self.end)] for row in tokens]
         return [self.target_tokenizer.decode(row) for row in rows]
 
     def on_test_end(self) -> None:
