@@ -172,7 +172,7 @@ class TranslationRows(Rows):
         assert isinstance(pl_module, Translation)
         texts = pl_module.texts_of(self._kept.token)
         for index, text, score in zip(self._kept.index.tolist(), texts, self._kept.score.tolist(), strict=True):
-            yield index, [text, f"{score:.6g}"]
+            yield index, [" ".join(text.split()), f"{score:.6g}"]  # a line each
 
 
 ROWS: dict[type, Callable[[int], Rows]] = {ImagePrediction: ClassRows, Translations: TranslationRows}

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from datamodules.parallel_files import Pair
 
-DAYS = 3000
+DAYS = 1000
 FORMS_A_DAY = 3
 FIRST, LAST = datetime.date(1950, 1, 1), datetime.date(2049, 12, 31)
 
