@@ -8,8 +8,8 @@ import torch
 from datamodules.sampler import BatchIndex, KeyedSampler
 from toolkit.errors import UserError
 
-ROUNDED_TO = 2
-"""Lengths that round up to the same multiple are alike, and change places from epoch to epoch."""
+PAIRS_ALIKE = 8
+"""Pairs of one rounded length at least, on average: fewer would meet the same others each epoch."""
 
 
 class BucketSampler(KeyedSampler):
@@ -48,8 +48,7 @@ class BucketSampler(KeyedSampler):
         accumulate: int = 1,
     ) -> None:
         self.seed, self.rank, self.world_size, self.accumulate = seed, rank, world_size, accumulate
-        rounded = -(-lengths // ROUNDED_TO)
-        self._place, longest = _ordered(rounded)
+        self._place, longest = _ordered(lengths)
         if max_tokens is None:
             limit = batch_size * accumulate
             if limit > len(lengths):
@@ -60,12 +59,11 @@ class BucketSampler(KeyedSampler):
             longest = np.ones_like(longest)
         else:
             limit = max_tokens * accumulate
-            if longest.max() * ROUNDED_TO > max_tokens:
+            if lengths.max() > max_tokens:
                 raise UserError(
-                    f"data.init_args.max_tokens: {max_tokens} has no room for a text of {lengths.max()} tokens; write at "
-                    f"least {longest.max() * ROUNDED_TO}, or a smaller data.init_args.max_length."
+                    f"data.init_args.max_tokens: {max_tokens} has no room for a text of {lengths.max()} tokens; write a "
+                    "larger one, or a smaller data.init_args.max_length."
                 )
-            longest = longest * ROUNDED_TO
         self._borders = _borders(longest.tolist(), limit)
         if (least := int(np.diff(self._borders).min())) < world_size * accumulate:
             raise UserError(
@@ -91,17 +89,22 @@ class BucketSampler(KeyedSampler):
             yield BatchIndex(self.epoch, pairs[part :: self.accumulate][self.rank :: self.world_size])
 
 
-def _ordered(rounded: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def _ordered(lengths: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """The place ``(N,)`` of each pair, alike for those of like lengths, and the longer length at each place, ordered.
 
-    The longest come first. Among those of one source length, targets rise and fall in turn: where the source's length
-    changes, the target's does not jump.
+    Lengths are alike that round up to the same multiple, of 2 where there are many pairs. The longest come first. Among
+    those of one source length, targets rise and fall in turn: where the source's length changes, the target's does not
+    jump.
     """
+    step, rounded = 2, -(-lengths // 2)
+    while len(np.unique(rounded, axis=0)) * PAIRS_ALIKE > len(lengths) and rounded.max() > 1:
+        step *= 2
+        rounded = -(-lengths // step)
     source, target = rounded.T
     turned = np.where(source % 2 == 0, target, -target)
     kinds, place = np.unique(np.stack([-source, turned], axis=1), axis=0, return_inverse=True)
     place = place.reshape(-1)  # numpy 2.0 gives it another shape
-    longest = np.abs(kinds).max(axis=1)  # of each kind
+    longest = np.minimum(np.abs(kinds).max(axis=1) * step, lengths.max())  # of each kind
     return place, longest[np.sort(place)]
 
 

@@ -151,17 +151,20 @@ ATTENTIVE = (
 )
 
 def dates() -> ParallelTextDataModule:
-    return ParallelTextDataModule(tokenizer=CharTokenizer())
+    return ParallelTextDataModule(tokenizer=CharTokenizer(), val_size=0.03, test_size=0.03)
 
 
-WRITTEN = ("--model=Translation", "--model.beam=2", "--data=ParallelTextDataModule", "--data.tokenizer=CharTokenizer")
+WRITTEN = (
+    *("--model=Translation", "--model.beam=2", "--data=ParallelTextDataModule", "--data.tokenizer=CharTokenizer"),
+    *("--data.val_size=0.03", "--data.test_size=0.03"),
+)
 RECURRENT_TRANSLATOR = (
-    *("--model.net=AttentionGRU", "--model.net.hidden=8", "--model.net.embedding=8"),
-    *("--model.net.dropout=0.1", *WRITTEN),
+    *(*WRITTEN, "--model.net=AttentionGRU", "--model.net.hidden=8", "--model.net.embedding=8"),
+    "--model.net.dropout=0.1",
 )
 ATTENTIVE_TRANSLATOR = (
-    *("--model.net=TranslationTransformer", "--model.net.dim=8", "--model.net.heads=2", "--model.net.encoder_depth=1"),
-    *("--model.net.decoder_depth=1", "--model.net.dropout=0.0", *WRITTEN),
+    *(*WRITTEN, "--model.net=TranslationTransformer", "--model.net.dim=8", "--model.net.heads=2"),
+    *("--model.net.encoder_depth=1", "--model.net.decoder_depth=1", "--model.net.dropout=0.0"),
 )
 
 FIXMATCH = ("--model=FixMatch", f"--model.augment={AUGMENT}", f"--model.strong={AUGMENT}", "--model.threshold=0.5")
