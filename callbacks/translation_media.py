@@ -1,6 +1,6 @@
 """What a translator writes while it learns, and where it looks; how long the texts are."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -89,8 +89,8 @@ class TranslatedTexts(Callback):
             for text in shown
         ]
         log_media(trainer, "val/translations", Table(["source", "translation", "reference"], rows))
-        if self.maps and trainer.is_global_zero:
-            log_media(trainer, "val/attention", Image.of_figure(_maps(pl_module, _some(shown, self.maps))))
+        if self.maps:
+            _log(trainer, "val/attention", lambda: _maps(pl_module, _some(shown, self.maps)))
 
 
 class LengthHistogram(Callback):
@@ -116,9 +116,13 @@ class LengthHistogram(Callback):
 
     def on_test_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Draw those of rank 0."""
-        if trainer.is_global_zero and self._lengths:
-            figure = _histogram(torch.cat(self._lengths, dim=1).numpy())
-            log_media(trainer, "test/lengths", Image.of_figure(figure))
+        _log(trainer, "test/lengths", lambda: _histogram(torch.cat(self._lengths, dim=1).numpy()))
+
+
+def _log(trainer: Trainer, key: str, draw: Callable[[], "Figure"]) -> None:
+    """Drawn on rank 0 alone, but all ranks must call `log_media`."""
+    nothing = np.zeros((1, 1, 3), dtype=np.uint8)
+    log_media(trainer, key, Image.of_figure(draw()) if trainer.is_global_zero else Image(nothing))
 
 
 def _some(shown: Sequence[_Shown], count: int) -> list[_Shown]:
