@@ -12,7 +12,7 @@ from callbacks.media import Image, Table, log_media
 from toolkit.errors import UserError
 from toolkit.language.tokenizer import Tokenizer
 from toolkit.language.translation import Translation
-from toolkit.types import IGNORE_LABEL, TranslationBatch, Translations
+from toolkit.types import IGNORE_LABEL
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -67,8 +67,8 @@ class TranslatedTexts(Callback):
         self,
         trainer: Trainer,
         pl_module: LightningModule,
-        outputs: Translations,
-        batch: TranslationBatch,
+        outputs: Any,
+        batch: Any,
         batch_idx: int,
         dataloader_idx: int = 0,
     ) -> None:
@@ -104,8 +104,8 @@ class LengthHistogram(Callback):
         self,
         trainer: Trainer,
         pl_module: LightningModule,
-        outputs: Translations,
-        batch: TranslationBatch,
+        outputs: Any,
+        batch: Any,
         batch_idx: int,
         dataloader_idx: int = 0,
     ) -> None:

@@ -17,8 +17,8 @@ class BucketSampler(KeyedSampler):
 
     Lengths are rounded up, and pairs whose two lengths are alike change places each epoch, so that the ordered lengths,
     and with them the borders of batches and their number, are those of every epoch. Each pair comes once an epoch: the
-    last two batches share what is left. A batch is dealt to ranks, and the batches of an optimizer step are made of what
-    would be one batch, by taking every n-th pair; so a step's pairs do not depend on into how many parts it is cut.
+    last two batches share what is left. Ranks and the batches of an optimizer step take every n-th pair of what would
+    be one batch, so a step's pairs do not depend on into how many parts it is cut.
 
     Args:
         lengths: ``(N, 2)``, int64, tokens of source and target.
@@ -61,14 +61,14 @@ class BucketSampler(KeyedSampler):
             limit = max_tokens * accumulate
             if lengths.max() > max_tokens:
                 raise UserError(
-                    f"data.init_args.max_tokens: {max_tokens} has no room for a text of {lengths.max()} tokens; write a "
-                    "larger one, or a smaller data.init_args.max_length."
+                    f"data.init_args.max_tokens: {max_tokens} has no room for a text of {lengths.max()} tokens; write "
+                    "more, or a smaller data.init_args.max_length."
                 )
         self._borders = _borders(longest.tolist(), limit)
         if (least := int(np.diff(self._borders).min())) < world_size * accumulate:
             raise UserError(
-                f"data: a step of {least} pairs cannot be cut into {world_size * accumulate} parts, one for each device "
-                "and accumulated batch; write a larger data.init_args.max_tokens or batch_size."
+                f"data: a step of {least} pairs cannot be cut into {world_size * accumulate} parts, one for each "
+                "device and accumulated batch; write a larger data.init_args.max_tokens or batch_size."
             )
 
     @property

@@ -14,10 +14,10 @@ Pair = tuple[str, str]
 
 
 def read_pairs(files: Sequence[str], option: str) -> list[Pair]:
-    """Lines of two files, or of one with a tab in each line; ``.gz`` is unpacked. Pairs with an empty side are left out.
+    """Lines of two files, or of one with a tab in each line, without those of which a side is empty.
 
     Args:
-        files: Source and target; or one file.
+        files: Source and target; or one file; ``.gz`` is unpacked.
         option: The key of the config that names them.
 
     Raises:
@@ -29,12 +29,12 @@ def read_pairs(files: Sequence[str], option: str) -> list[Pair]:
             f"target, got {len(files)}."
         )
     paths = [existing(file, option) for file in files]
-    pairs = _columns(paths[0]) if len(paths) == 1 else _aligned(*paths, option)
+    pairs = _columns(paths[0]) if len(paths) == 1 else _aligned(paths[0], paths[1], option)
     empty = [number for number, pair in enumerate(pairs, start=1) if not (pair[0] and pair[1])]
     if empty:
         rank_zero_warn(
-            f"data: {len(empty)} of {len(pairs)} pairs of {_named(paths)} have an empty side and are left out; the first "
-            f"is that of line {empty[0]}."
+            f"data: {len(empty)} of {len(pairs)} pairs of {_named(paths)} have an empty side and are left out; the "
+            f"first is that of line {empty[0]}."
         )
     kept = [pair for pair in pairs if pair[0] and pair[1]]
     if not kept:
@@ -81,7 +81,8 @@ def _aligned(source: Path, target: Path, option: str) -> list[Pair]:
     if len(lines[0]) != len(lines[1]):
         long, short = (0, 1) if len(lines[0]) > len(lines[1]) else (1, 0)
         paths, end = (source, target), len(lines[short])
-        lone = next((n for n, pair in enumerate(zip(*lines, strict=False), start=1) if bool(pair[0]) != bool(pair[1])), 0)
+        sides = zip(*lines, strict=False)
+        lone = next((n for n, pair in enumerate(sides, start=1) if bool(pair[0]) != bool(pair[1])), 0)
         raise UserError(
             f"{option}: the files are not aligned: {str(source)!r} has {len(lines[0])} lines, {str(target)!r} "
             f"{len(lines[1])}. Line {end + 1} of {str(paths[long])!r} stands alone: {lines[long][end][:60]!r}."

@@ -134,9 +134,13 @@ class ParallelTextDataModule(BaseDataModule):
                     "tokens with their end, and their rest is left out; raise data.init_args.max_length to keep it."
                 )
                 texts[:] = [text[: self.max_length - 1] for text in texts]
-        ended = [_ended(source, self._source), _ended(target, self._target)]
         assert self._target.end_token is not None
-        return ParallelTexts(*ended, self._target.end_token, by_length=stage != "train")
+        return ParallelTexts(
+            _ended(source, self._source),
+            _ended(target, self._target),
+            end=self._target.end_token,
+            by_length=stage != "train",
+        )
 
 
 def _ended(texts: Sequence[np.ndarray], tokenizer: Tokenizer) -> TokenTexts:
@@ -156,7 +160,9 @@ def _read(
 ) -> dict[Stage, list[Pair]]:
     given: dict[Stage, str | list[str] | None] = {"train": train, "val": val, "test": test}
     return {
-        stage: read_pairs(_listed(files), f"data.init_args.{stage}") for stage, files in given.items() if files is not None
+        stage: read_pairs(_listed(files), f"data.init_args.{stage}")
+        for stage, files in given.items()
+        if files is not None
     }
 
 
@@ -178,7 +184,8 @@ def _split(groups: list[list[Pair]], held_out: Mapping[str, float], seed: int) -
     counts = {stage: round(share * len(groups)) for stage, share in held_out.items()}
     if counts["val"] < 1 or len(groups) <= sum(counts.values()):
         raise UserError(
-            f"data.init_args.train: {len(groups)} different texts are too few to hold some out; give data.init_args.val."
+            f"data.init_args.train: {len(groups)} different texts are too few to hold some out; give "
+            "data.init_args.val."
         )
     test, val, train = np.split(np.array(order), np.cumsum([counts["test"], counts["val"]]))
     numbers: dict[Stage, np.ndarray] = {"train": train, "val": val, "test": test}
@@ -202,9 +209,7 @@ def _tell_copies(pairs: Mapping[Stage, Sequence[Pair]]) -> None:
 
 def _check(max_tokens: int | None, max_length: int, val_size: float, test_size: float) -> None:
     if max_length < 2 or (max_tokens is not None and max_tokens < 1):
-        raise UserError(
-            f"data.init_args: need max_length >= 2 and max_tokens >= 1, got {max_length} and {max_tokens}."
-        )
+        raise UserError(f"data.init_args: need max_length >= 2 and max_tokens >= 1, got {max_length} and {max_tokens}.")
     if not 0 < val_size < 1 or not 0 <= test_size < 1 or val_size + test_size >= 1:
         raise UserError(
             "data.init_args: need val_size and test_size as shares whose sum is below 1, such as 0.1, and val_size "

@@ -55,7 +55,8 @@ class ParallelTexts(BatchedDataset):
 
     def lengths(self) -> np.ndarray:
         """Tokens of source and target of each pair: ``(M, 2)``."""
-        return np.stack([self.source.length, self.target.length], axis=1)[self.order.numpy()]
+        lengths: np.ndarray = np.stack([self.source.length, self.target.length], axis=1)[self.order.numpy()]
+        return lengths
 
     def __getitem__(self, batch: BatchIndex) -> TranslationBatch:
         index = self.order[batch.index]

@@ -50,8 +50,8 @@ class TranslationInputDataModule(BaseDataModule):
             raise UserError(f"--input: no line of {', '.join(map(str, paths))} has text in it.")
         if cut:
             rank_zero_warn(
-                f"predict: {cut} of {len(texts)} lines are longer than {max_length} tokens with their end; their rest is "
-                "not read."
+                f"predict: {cut} of {len(texts)} lines are longer than {max_length} tokens with their end; their rest "
+                "is not read."
             )
         nothing = TokenTexts([np.array([0], dtype=np.uint32)] * len(texts))  # there is no translation yet
         self._texts = ParallelTexts(TokenTexts(texts), nothing, end=0, by_length=True)

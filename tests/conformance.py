@@ -22,8 +22,8 @@ from toolkit.generative.gan import GAN
 from toolkit.generative.networks.conv_vae import ConvVAE
 from toolkit.generative.networks.dcgan import DCGAN
 from toolkit.generative.vae import VAE
-from toolkit.language.language_model import LanguageModel
 from toolkit.language.char_tokenizer import CharTokenizer
+from toolkit.language.language_model import LanguageModel
 from toolkit.language.networks.attention_gru import AttentionGRU
 from toolkit.language.networks.rnn import RNN
 from toolkit.language.translation import Translation
@@ -149,6 +149,7 @@ ATTENTIVE = (
     *("--model=LanguageModel", "--model.net=GPT", "--model.net.dim=8", "--model.net.heads=2", "--model.net.depth=1"),
     *("--data=TextDataModule", "--data.block_size=284"),
 )
+
 
 def dates() -> ParallelTextDataModule:
     return ParallelTextDataModule(tokenizer=CharTokenizer(), val_size=0.03, test_size=0.03)

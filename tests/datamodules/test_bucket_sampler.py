@@ -67,7 +67,9 @@ def test_the_last_batch_is_not_tiny() -> None:
 def test_mistakes() -> None:
     with pytest.raises(UserError, match="max_tokens: 30 has no room for a text of 39 tokens"):
         BucketSampler(LENGTHS, 1, max_tokens=30)
-    with pytest.raises(UserError, match="step of 600 pairs is larger than the training split of 500; write at most 250"):
+    with pytest.raises(
+        UserError, match="step of 600 pairs is larger than the training split of 500; write at most 250"
+    ):
         BucketSampler(LENGTHS, 300, accumulate=2)
     with pytest.raises(UserError, match="cannot be cut into 8 parts"):
         BucketSampler(LENGTHS, 1, max_tokens=100, world_size=8)

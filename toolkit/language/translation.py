@@ -1,7 +1,7 @@
 """Translation: the next token of a text, given another text. Shape legend: B batch, S and T tokens, V vocabulary."""
 
 from collections.abc import Iterable
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import torch
 from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
@@ -22,13 +22,13 @@ from toolkit.types import IGNORE_LABEL, Stage, StepOutput, TranslationBatch, Tra
 class Translation(Task):
     """Cross entropy of each token of a translation, given the text and the right tokens before it (teacher forcing).
 
-    Sutskever et al., "Sequence to Sequence Learning with Neural Networks", NeurIPS 2014. What is trained on has smoothed
-    labels; every other reported loss has not. Validation translates greedily, test and `predict` with a beam. BLEU and
+    Sutskever et al., "Sequence to Sequence Learning with Neural Networks", NeurIPS 2014. The loss that is minimised has
+    smoothed labels; every other one has not. Validation translates greedily, test and `predict` with a beam. BLEU and
     chrF are those of the whole set.
 
     Args:
         net: Source tokens, and target tokens so far, to the logits of the next.
-        source_vocabulary: The source's trained tokenizer as plain values; the command line links it from the DataModule.
+        source_vocabulary: The source's trained tokenizer as plain values; the command line links it from the data.
         target_vocabulary: The target's.
         max_length: Tokens of a source text that `predict` reads, its end included; the command line links it, too.
         label_smoothing: Weight that a label gives to all tokens alike.
@@ -44,7 +44,7 @@ class Translation(Task):
 
     net: TranslationNetwork
     monitor = "val/bleu"
-    mode: Literal["min", "max"] = "max"
+    mode: ClassVar[Literal["min", "max"]] = "max"
     input_kind = "text"
 
     def __init__(

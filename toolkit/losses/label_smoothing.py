@@ -40,7 +40,7 @@ class _SmoothedNats(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, grad: Tensor, _: Tensor) -> tuple[Tensor, None, None]:  # type: ignore[override]
+    def backward(ctx: Any, grad: Tensor, _: Tensor) -> tuple[Tensor, None, None]:
         return ctx.gradient * grad[:, None].to(ctx.gradient.dtype), None, None
 
 
@@ -53,7 +53,7 @@ def label_smoothed_nats(logits: Tensor, label: Tensor, smoothing: float) -> tupl
         smoothing: In ``[0, 1)``; 0 gives the same twice.
 
     Returns:
-        ``(N,)`` each: what is minimised, and the negative log probability of the label, through which no gradient flows.
+        ``(N,)`` each: what is minimised, and the label's negative log probability, through which no gradient flows.
 
     >>> logits, label = torch.randn(3, 5), torch.tensor([0, 4, 2])
     >>> torch.allclose(label_smoothed_nats(logits, label, 0.1)[0],

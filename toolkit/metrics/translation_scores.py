@@ -6,6 +6,7 @@ n-gram F-score for automatic MT evaluation", WMT 2015; Post, "A Call for Clarity
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import Any
 
 import torch
@@ -16,7 +17,7 @@ from toolkit.errors import UserError
 
 
 class CorpusScore(Metric, ABC):
-    """Keeps the texts themselves, as bytes, and scores all of them at once: a mean over batches would be another number.
+    """Keeps the texts themselves, as bytes, and scores all at once: a mean over batches would be another number.
 
     Raises:
         UserError: The package is missing.
@@ -60,7 +61,7 @@ class CorpusScore(Metric, ABC):
         sizes = _together(self.size).tolist()
         data = bytes(_together(self.text).cpu().numpy())
         ends = torch.tensor([0, *sizes]).cumsum(0).tolist()
-        texts = [data[first:stop].decode() for first, stop in zip(ends, ends[1:], strict=False)]
+        texts = [data[first:stop].decode() for first, stop in pairwise(ends)]
         return texts[::2], texts[1::2]
 
 
@@ -74,7 +75,7 @@ class BLEU(CorpusScore):
     """
 
     def scorer(self) -> Any:
-        """BLEU."""
+        """Of BLEU."""
         return _library().BLEU()
 
 
@@ -82,7 +83,7 @@ class CHRF(CorpusScore):
     """chrF2: F-score of character n-grams, recall counting twice."""
 
     def scorer(self) -> Any:
-        """chrF."""
+        """Of chrF."""
         return _library().CHRF()
 
 

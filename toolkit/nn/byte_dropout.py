@@ -11,8 +11,8 @@ LEVELS = 256
 class ByteDropout(nn.Module):
     """Dropout whose random numbers are bytes: on a CPU it takes a third of the time of torch's, which draws one by one.
 
-    Srivastava et al., "Dropout: A Simple Way to Prevent Neural Networks from Overfitting", JMLR 2014. The probability is
-    rounded to a multiple of 1/256, and what is kept is scaled by the rounded one.
+    Srivastava et al., "Dropout: A Simple Way to Prevent Neural Networks from Overfitting", JMLR 2014. The
+    probability is rounded to a multiple of 1/256, and what is kept is scaled by the rounded one.
 
     Args:
         p: Probability that an element is zeroed, in ``[0, 1)``.

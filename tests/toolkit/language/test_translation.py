@@ -90,7 +90,9 @@ def test_a_checkpoint_translates_raw_text_without_the_training_data(
     Path("train.tsv").write_text("\n".join(lines))
     words = [*ATTENTIVE_TRANSLATOR, "--data.train=train.tsv", "--data.max_length=9", "--data.batch_size=8",
              "--data.test_size=0.1", "--data.val_size=0.1", "--test_after_fit=true"]  # fmt: skip
-    run = main(["fit", *words, "--trainer.max_epochs=1", "--trainer.accelerator=cpu", "--wandb.enabled=false"]).run_folder
+    run = main(
+        ["fit", *words, "--trainer.max_epochs=1", "--trainer.accelerator=cpu", "--wandb.enabled=false"]
+    ).run_folder
     assert "--input FILE.txt" in capsys.readouterr().out
     Path("train.tsv").unlink()
     Path("new.txt").write_text("zwei 7\n\nvier 5\n")
@@ -100,15 +102,15 @@ def test_a_checkpoint_translates_raw_text_without_the_training_data(
     task = toolkit.load(run)
     assert task.max_length == 9
     assert all(float(row["score"]) < 0 and row["error"] == "" for row in rows)
+    Path("new.txt").write_text("a line that is much too long\n")
     with pytest.warns(UserWarning, match="1 of 1 lines are longer than 9 tokens"):
-        Path("new.txt").write_text("a line that is much too long\n")
         main(["predict", "--ckpt_path", str(run), "--input", "new.txt", "--output", "out.csv"])
 
 
 def test_mistakes(data: ParallelTextDataModule) -> None:
-    with pytest.raises(UserError, match="got 1.0 and 4"):
+    with pytest.raises(UserError, match=r"got 1\.0 and 4"):
         build(data, label_smoothing=1.0)
-    with pytest.raises(UserError, match="got 0.1 and 0"):
+    with pytest.raises(UserError, match=r"got 0\.1 and 0"):
         build(data, beam=0)
     wrong = Translation(
         TranslationTransformer(400, 400, dim=8, heads=2), data.source_vocabulary, data.target_vocabulary

@@ -26,9 +26,7 @@ def test_half_precision_is_computed_in_float32() -> None:
     logits = torch.randn(50, 100, dtype=torch.bfloat16, requires_grad=True)
     label = torch.randint(100, (50,))
     smoothed, _ = label_smoothed_nats(logits, label, 0.1)
-    torch.testing.assert_close(
-        smoothed, F.cross_entropy(logits.float(), label, label_smoothing=0.1, reduction="none")
-    )
+    torch.testing.assert_close(smoothed, F.cross_entropy(logits.float(), label, label_smoothing=0.1, reduction="none"))
     smoothed.mean().backward()
     assert logits.grad is not None
     assert logits.grad.dtype == torch.bfloat16

@@ -9,7 +9,7 @@ REFERENCE = [
     "A man in an orange hat starring at something.",
     "A Boston Terrier is running on lush green grass in front of a white fence.",
     "Five people wearing winter jackets and helmets stand in the snow, with snowmobiles in the background.",
-    "Zwei Mädchen – naïve “quotes”, 東京.",
+    "Zwei Mädchen: naïve “quotes”, 東京.",
 ]
 TRANSLATION = [
     "A man in an orange hat is staring at something.",

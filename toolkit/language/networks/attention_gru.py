@@ -56,7 +56,8 @@ class AttentionGRU(TranslationNetwork):
         self.target = nn.Embedding(target_vocabulary_size, E)
         self.encoder = nn.GRU(E, H, batch_first=True, bidirectional=True)
         self.bridge = nn.Linear(H, H)
-        self.key, self.query, self.energy = nn.Linear(2 * H, H), nn.Linear(H, H, bias=False), nn.Linear(H, 1, bias=False)
+        self.key, self.query = nn.Linear(2 * H, H), nn.Linear(H, H, bias=False)
+        self.energy = nn.Linear(H, 1, bias=False)
         self.decoder = nn.GRUCell(E + 2 * H, H)
         self.readout = nn.Linear(E + 3 * H, E)
         self.head = None if tied else nn.Linear(E, target_vocabulary_size)
@@ -65,7 +66,7 @@ class AttentionGRU(TranslationNetwork):
             nn.init.normal_(module.weight, std=E**-0.5)
 
     def encode(self, source: Tensor, source_length: Tensor) -> Memory:
-        """Which tokens are text ``(B, S)``, what was read ``(B, S, 2 H)``, keys ``(B, S, H)``, first state ``(B, H)``."""
+        """Which tokens are text ``(B, S)``, what was read ``(B, S, 2 H)``, keys ``(B, S, H)``, a state ``(B, H)``."""
         S = source.shape[1]
         mask = torch.arange(S, device=source.device) < source_length[:, None]
         packed = pack_padded_sequence(

@@ -1,6 +1,7 @@
-"""What every network is that translates. Shape legend: B batch, S source tokens, T target tokens, C width, V vocabulary.
+"""What every network is that translates.
 
-Padding stands behind a text and is told by the text's length: what number it has, and how much there is, changes nothing.
+Padding stands behind a text and is told by the text's length: which number it has, and how much there is, changes
+nothing. Shape legend: B batch, S source tokens, T target tokens, C width, V vocabulary.
 """
 
 from abc import ABC, abstractmethod

@@ -2,7 +2,7 @@
 
 Vaswani et al., "Attention Is All You Need", NeurIPS 2017; normalised before each part, not behind it (Xiong et al., "On
 Layer Normalization in the Transformer Architecture", ICML 2020).
-Shape legend: B batch, S source tokens, T target tokens, P tokens in the cache, V vocabulary, C width, h heads, D = C / h.
+Shape legend: B batch, S source tokens, T target tokens, P tokens in the cache, V vocabulary, C width, h heads, D = C/h.
 """
 
 import math
@@ -180,7 +180,7 @@ class TranslationTransformer(TranslationNetwork):
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
-        """Draw all parameters anew: Glorot's for linear layers; embeddings, which are scaled by sqrt(C), 1 / sqrt(C)."""
+        """Draw all parameters anew, as Glorot did; embeddings, which are scaled by sqrt(C), normal with 1 / sqrt(C)."""
         for module in self.modules():
             if isinstance(module, nn.Linear):
                 nn.init.xavier_uniform_(module.weight)
@@ -190,13 +190,14 @@ class TranslationTransformer(TranslationNetwork):
                 nn.init.normal_(module.weight, std=module.embedding_dim**-0.5)
 
     def encode(self, source: Tensor, source_length: Tensor) -> Memory:
-        """Which tokens are text ``(B, 1, 1, S)``, then keys and values ``(B, h, S, D)`` for each layer of the decoder."""
+        """Which tokens are text ``(B, 1, 1, S)``, then keys and values ``(B, h, S, D)`` for each decoder layer."""
         mask = (torch.arange(source.shape[1], device=source.device) < source_length[:, None])[:, None, None]
         x = self._embedded(self.source, source, 0)  # (B, S, C)
         for layer in self.encoder:
             x = layer(x, mask)
         x = self.encoder_norm(x)
-        return mask, *(part for layer in self.decoder for part in layer.cross.keys_values(x))
+        crosses = [layer.cross for layer in self.decoder if isinstance(layer, DecoderLayer)]
+        return mask, *(part for cross in crosses for part in cross.keys_values(x))
 
     def empty_cache(self, memory: Memory) -> Cache:
         """Keys and values of no token."""
