@@ -61,8 +61,8 @@ def small_data(folder: Path) -> None:
     words = [["the", "quick", "brown", "fox"][n] for n in draw.integers(0, 4, 5000)]
     (folder / "text.txt").write_text("\n".join(" ".join(words[n : n + 6]) for n in range(0, 5000, 6)))
     (folder / "names.txt").write_text("\n".join(f"{word}{n}" for n, word in enumerate(words[:600])))
-    for name, n in (("train", 300), ("val", 30)):
-        pairs = [(f"{words[i]} {i} zwei", f"two {words[i]} {i}") for i in range(n)]
+    for name, numbers in {"train": range(300), "val": range(300, 330), "test": range(330, 360)}.items():
+        pairs = [(f"{words[i]} {i} zwei", f"two {words[i]} {i}") for i in numbers]
         for language, lines in zip(("de", "en"), zip(*pairs, strict=True), strict=True):
             (folder / f"{name}.{language}").write_text("\n".join(lines))
         (folder / f"{name}.tsv").write_text("\n".join("\t".join(pair) for pair in pairs))
