@@ -75,6 +75,14 @@ class Translation(Task):
         self.max_length = max_length
         self.label_smoothing, self.beam, self.length_penalty = label_smoothing, beam, length_penalty
 
+    def configure_model(self) -> None:
+        """Refuse sharded weights: ranks write texts of different lengths, and would wait for each other's weights."""
+        if self._device_mesh is not None:
+            raise UserError(
+                "trainer.strategy: Translation searches on each device by itself, which needs whole weights there; "
+                "write strategy: ddp."
+            )
+
     def step(self, batch: TranslationBatch, stage: Stage) -> StepOutput:
         """Mean loss of a token; in evaluation also the translations."""
         counts = batch.label != IGNORE_LABEL  # (B, T)

@@ -107,6 +107,14 @@ def test_a_checkpoint_translates_raw_text_without_the_training_data(
         main(["predict", "--ckpt_path", str(run), "--input", "new.txt", "--output", "out.csv"])
 
 
+def test_sharded_weights_are_refused(data: ParallelTextDataModule) -> None:
+    task = build(data)
+    task.configure_model()
+    task._device_mesh = object()
+    with pytest.raises(UserError, match="write strategy: ddp"):
+        task.configure_model()
+
+
 def test_mistakes(data: ParallelTextDataModule) -> None:
     with pytest.raises(UserError, match=r"got 1\.0 and 4"):
         build(data, label_smoothing=1.0)
