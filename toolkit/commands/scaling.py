@@ -59,11 +59,13 @@ class GlobalBatch:
         batch_size: Samples of a training step, over all ranks.
         ranks: Processes.
         accumulate: Training steps whose gradients are added up.
+        tokens: It is tokens that are counted, not samples.
     """
 
     batch_size: int
     ranks: int
     accumulate: int
+    tokens: bool = False
 
     @property
     def size(self) -> int:
@@ -72,7 +74,7 @@ class GlobalBatch:
 
     def __str__(self) -> str:
         return (
-            f"global batch {self.size} = {self.ranks} {'rank' if self.ranks == 1 else 'ranks'} x "
+            f"global batch {self.size}{' tokens' if self.tokens else ''} = {self.ranks} {'rank' if self.ranks == 1 else 'ranks'} x "
             f"{self.batch_size // self.ranks} per rank x {self.accumulate} accumulated"
         )
 

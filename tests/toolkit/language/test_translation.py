@@ -88,12 +88,14 @@ def test_a_checkpoint_translates_raw_text_without_the_training_data(
 ) -> None:
     lines = [f"{word} {n}\t{n} {word[::-1]}" for n in range(20) for word in ("eins", "zwei", "drei")]
     Path("train.tsv").write_text("\n".join(lines))
-    words = [*ATTENTIVE_TRANSLATOR, "--data.train=train.tsv", "--data.max_length=9", "--data.batch_size=8",
+    words = [*ATTENTIVE_TRANSLATOR, "--data.train=train.tsv", "--data.max_length=9", "--data.max_tokens=72",
              "--data.test_size=0.1", "--data.val_size=0.1", "--test_after_fit=true"]  # fmt: skip
     run = main(
         ["fit", *words, "--trainer.max_epochs=1", "--trainer.accelerator=cpu", "--wandb.enabled=false"]
     ).run_folder
-    assert "--input FILE.txt" in capsys.readouterr().out
+    told = capsys.readouterr().out
+    assert "--input FILE.txt" in told
+    assert "global batch 72 tokens = 1 rank x 72 per rank" in told
     Path("train.tsv").unlink()
     Path("new.txt").write_text("zwei 7\n\nvier 5\n")
     main(["predict", "--ckpt_path", str(run), "--input", "new.txt", "--output", "out.csv"])
