@@ -1,6 +1,7 @@
 """Texts and their translations."""
 
 from collections.abc import Mapping, Sequence
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -9,6 +10,7 @@ from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
 
 from datamodules.base import BaseDataModule
 from datamodules.bucket_sampler import BucketSampler
+from datamodules.dictionary import Dictionary
 from datamodules.parallel_files import Pair, read_pairs
 from datamodules.parallel_texts import ParallelTexts, TokenTexts
 from datamodules.sampler import KeyedSampler
@@ -101,9 +103,15 @@ class ParallelTextDataModule(BaseDataModule):
         return self._datasets[stage]
 
     def baseline(self, stage: Stage) -> Baseline:
-        """The source text, untranslated: names and numbers are right."""
+        """The source text, untranslated; and translated word by word, with a dictionary of the training split."""
         source, target = zip(*self.pairs[stage], strict=True)
-        return Baseline("copy of the source", corpus_scores(source, target))
+        words = [self._dictionary.translate(text) for text in source]
+        other = Baseline("dictionary", corpus_scores(words, target))
+        return Baseline("copy of the source", corpus_scores(source, target), (other,))
+
+    @cached_property
+    def _dictionary(self) -> Dictionary:
+        return Dictionary(self.pairs["train"])
 
     def state_dict(self) -> dict[str, Any]:
         """What decides which pairs make up which batch."""

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 
+from datamodules.dictionary import Dictionary
 from datamodules.parallel_files import read_pairs
 from datamodules.parallel_text import ParallelTextDataModule
 from datamodules.sampler import BatchIndex
@@ -176,10 +177,21 @@ def test_a_resumed_run_with_other_batches_is_told(workdir: Path) -> None:
     assert all(len(batch.index) * max(batch.source_length.max(), batch.label.shape[1]) <= 64 for batch in loader)
 
 
-def test_copying_the_source_is_the_baseline() -> None:
+def test_a_copy_of_the_source_and_a_dictionary_are_baselines() -> None:
     baseline = ParallelTextDataModule(tokenizer=CharTokenizer()).baseline("val")
-    assert baseline.name == "copy of the source"
-    assert 0 < baseline.metrics["bleu"] < baseline.metrics["chrf"] < 50
+    (dictionary,) = baseline.others
+    assert [baseline.name, dictionary.name] == ["copy of the source", "dictionary"]
+    for found in (baseline, dictionary):
+        assert 0 < found.metrics["bleu"] < found.metrics["chrf"] < 50
+
+
+def test_dictionary_aligns_words_by_how_they_keep_company() -> None:
+    draw = np.random.default_rng(0)
+    texts = [draw.permutation(20)[:5].tolist() for _ in range(200)]
+    pairs = [(" ".join(f"q{n}" for n in text), " ".join(f"z{n}" for n in text[::-1])) for text in texts]
+    dictionary = Dictionary(pairs)
+    assert dictionary.entries == {f"q{n}": f"z{n}" for n in range(20)}
+    assert dictionary.translate("q3, q5 q99!") == "z3, z5 q99!"
 
 
 def test_mistakes(workdir: Path) -> None:

@@ -73,9 +73,10 @@ class GlobalBatch:
         return self.batch_size * self.accumulate
 
     def __str__(self) -> str:
+        unit, ranks = " tokens" if self.tokens else "", "rank" if self.ranks == 1 else "ranks"
         return (
-            f"global batch {self.size}{' tokens' if self.tokens else ''} = {self.ranks} {'rank' if self.ranks == 1 else 'ranks'} x "
-            f"{self.batch_size // self.ranks} per rank x {self.accumulate} accumulated"
+            f"global batch {self.size}{unit} = {self.ranks} {ranks} x {self.batch_size // self.ranks} per rank x "
+            f"{self.accumulate} accumulated"
         )
 
 
