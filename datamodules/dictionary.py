@@ -1,7 +1,7 @@
 """A dictionary learnt from pairs of texts, and translation word by word: what a network must beat.
 
 Brown et al., "The Mathematics of Statistical Machine Translation: Parameter Estimation", Computational Linguistics,
-1993, model 1. Shape legend: L links, each of a source word and a target word of one pair; P different (source, target) words.
+1993, model 1. Shape legend: L links, each of a source word and a target word of one pair; P different ones.
 """
 
 import re
