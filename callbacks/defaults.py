@@ -25,6 +25,7 @@ from callbacks.run_folder import RunFolder, new_run_folder, newest_run
 from callbacks.step_seed import StepSeed
 from callbacks.summary import RunSummary
 from callbacks.throughput import Throughput
+from callbacks.translation_media import LengthHistogram, TranslatedTexts
 from callbacks.view_pairs import ViewPairs
 from callbacks.wandb_logger import QuietWandbLogger
 from toolkit.commands.parts import Run
@@ -32,6 +33,7 @@ from toolkit.generative.diffusion import DenoisingDiffusion
 from toolkit.generative.gan import GAN
 from toolkit.generative.vae import VAE
 from toolkit.language.language_model import LanguageModel
+from toolkit.language.translation import Translation
 from toolkit.reinforcement.reinforcement_task import ReinforcementTask
 from toolkit.secrets import mask
 from toolkit.selfsupervised.autoencoder import Autoencoder
@@ -50,6 +52,7 @@ MEDIA: dict[type[Task], tuple[type[Callback], ...]] = {
     TwoViews: (ViewPairs,),  # type: ignore[type-abstract]
     Autoencoder: (Reconstructions,),
     LanguageModel: (GeneratedText,),
+    Translation: (TranslatedTexts, LengthHistogram),
     ReinforcementTask: (EpisodeVideo,),  # type: ignore[type-abstract]
 }
 """The standard picture set of each family; a subclass of a task gets its parent's."""

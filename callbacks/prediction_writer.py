@@ -4,17 +4,19 @@ import contextlib
 import csv
 import os
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import torch
+import torch.nn.functional as F
 from lightning.pytorch import Callback, LightningModule, Trainer
 from torch import Tensor
 from torchmetrics.utilities.distributed import gather_all_tensors
 
 from toolkit.errors import UserError
-from toolkit.types import ImagePrediction
+from toolkit.language.translation import Translation
+from toolkit.types import IGNORE_LABEL, ImagePrediction, Translations
 
 
 @runtime_checkable
@@ -135,7 +137,45 @@ class FieldRows(Rows):
             yield index, [f"{value:.6g}" for field in self._fields.values() for value in field[row].tolist()]
 
 
-ROWS: dict[type, type[ClassRows] | type[FieldRows]] = {ImagePrediction: ClassRows}
+class TranslationRows(Rows):
+    """The text of each translation, and its log probability.
+
+    Args:
+        top_k: Not used.
+    """
+
+    def __init__(self, top_k: int) -> None:
+        self._batches: list[Translations] = []
+
+    def add(self, prediction: Translations) -> None:
+        """Keep it all."""
+        self._batches.append(Translations(*(field.cpu() for field in prediction)))
+
+    def gather(self, pl_module: LightningModule) -> None:
+        """Bring the ranks' rows together, sorted by sample number; all of them as long as the longest."""
+        longest = gather_rows(pl_module, torch.tensor([max(batch.token.shape[1] for batch in self._batches)]))
+        padded = [
+            F.pad(batch.token, (0, int(longest.max()) - batch.token.shape[1]), value=IGNORE_LABEL)
+            for batch in self._batches
+        ]
+        fields = torch.cat(padded), *(torch.cat([batch[i] for batch in self._batches]) for i in (1, 2))
+        parts = [gather_rows(pl_module, field) for field in fields]
+        order = parts[2].argsort()
+        self._kept = Translations(*(part[order] for part in parts))
+
+    def columns(self) -> list[str]:
+        """The text and the score."""
+        return ["translation", "score"]
+
+    def rows(self, pl_module: LightningModule) -> Iterable[tuple[int, list[str] | None]]:
+        """Spelled by the task's vocabulary."""
+        assert isinstance(pl_module, Translation)
+        texts = pl_module.texts_of(self._kept.token)
+        for index, text, score in zip(self._kept.index.tolist(), texts, self._kept.score.tolist(), strict=True):
+            yield index, [" ".join(text.split()), f"{score:.6g}"]  # a line each
+
+
+ROWS: dict[type, Callable[[int], Rows]] = {ImagePrediction: ClassRows, Translations: TranslationRows}
 """How each kind of prediction is written; others are written field by field."""
 
 

@@ -8,7 +8,7 @@ from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
 from torch.utils.data import DataLoader, Dataset
 
 from datamodules.loader import TrainLoader
-from datamodules.sampler import BatchIndex, EvaluationSampler, TrainSampler
+from datamodules.sampler import BatchIndex, EvaluationSampler, KeyedSampler, TrainSampler
 from datamodules.source import DataSource
 from toolkit.errors import UserError
 from toolkit.types import Stage
@@ -75,11 +75,13 @@ class BaseDataModule(DataSource, ABC):
         dataset = self.dataset("train")
         accumulate = self.trainer.accumulate_grad_batches if self.trainer else 1
         sampler = self._train_sampler(len(dataset), rank, world_size, accumulate)
-        if dropped := len(dataset) - len(sampler) * self.batch_size:
-            rank_zero_info(f"data: each epoch drops its incomplete last batch ({dropped} of {len(dataset)} samples)")
+        if sampler.dropped:
+            rank_zero_info(
+                f"data: each epoch drops its incomplete last batch ({sampler.dropped} of {len(dataset)} samples)"
+            )
         return TrainLoader(dataset, sampler, self._batches_done, **self._loader_options())
 
-    def _train_sampler(self, length: int, rank: int, world_size: int, accumulate: int) -> TrainSampler:
+    def _train_sampler(self, length: int, rank: int, world_size: int, accumulate: int) -> KeyedSampler:
         """The order of the training split; a subclass may choose another one."""
         return TrainSampler(length, self.batch_size, self.seed, rank, world_size, accumulate)
 

@@ -5,7 +5,7 @@ from typing import Any
 
 from torch.utils.data import DataLoader, Dataset
 
-from datamodules.sampler import TrainSampler
+from datamodules.sampler import KeyedSampler
 
 
 class TrainLoader(DataLoader[Any]):
@@ -22,13 +22,13 @@ class TrainLoader(DataLoader[Any]):
     """
 
     def __init__(
-        self, dataset: Dataset[Any], sampler: TrainSampler, position: Callable[[], int], **options: Any
+        self, dataset: Dataset[Any], sampler: KeyedSampler, position: Callable[[], int], **options: Any
     ) -> None:
         super().__init__(dataset, batch_size=None, sampler=sampler, **options)
         self.position = position
 
     def __iter__(self) -> Iterator[Any]:  # type: ignore[override]  # a generator: it asks when the first batch is due
-        assert isinstance(self.sampler, TrainSampler)
+        assert isinstance(self.sampler, KeyedSampler)
         self.sampler.first = self.position()
         yield from super().__iter__()
 

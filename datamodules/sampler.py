@@ -1,5 +1,6 @@
 """Which samples make up which batch: a pure function of (seed, epoch, batch), on any number of ranks."""
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from typing import NamedTuple
 
@@ -20,7 +21,36 @@ class BatchIndex(NamedTuple):
     """``(B,)``, int64, sample numbers."""
 
 
-class TrainSampler(Sampler[BatchIndex]):
+class KeyedSampler(Sampler[BatchIndex], ABC):
+    """The batches of an epoch, from any one of them on, the same number on every rank."""
+
+    seed: int
+    epoch: int = 0
+    first: int = 0
+    """The batch that an iteration begins with; a resumed epoch begins in its middle."""
+
+    def set_epoch(self, epoch: int) -> None:
+        """Called by the Trainer at the start of each epoch."""
+        self.epoch = epoch
+
+    @property
+    @abstractmethod
+    def dropped(self) -> int:
+        """Samples that an epoch leaves out."""
+
+    @abstractmethod
+    def __len__(self) -> int:
+        """Batches of an epoch."""
+
+    def permutation(self, length: int) -> Tensor:
+        """Of the epoch: ``(length,)``, int64."""
+        # A hash: torch's CPU generator reads the low 32 bits of a seed only, so they must depend on both; and a sum of
+        # the two would make (seed 1, epoch 0) and (seed 0, epoch 1) the same permutation.
+        key = sample_keys(self.seed, self.epoch, torch.zeros(1, dtype=torch.int64))
+        return torch.randperm(length, generator=torch.Generator().manual_seed(int(key)))
+
+
+class TrainSampler(KeyedSampler):
     """One permutation of the whole set an epoch, cut into global batches; each rank takes its slice of each.
 
     The incomplete last global batch is dropped, and with gradient accumulation the incomplete last group of batches:
@@ -58,23 +88,17 @@ class TrainSampler(Sampler[BatchIndex]):
             )
         self.length, self.batch_size, self.seed, self.accumulate = length, batch_size, seed, accumulate
         self.rank, self.world_size = rank, world_size
-        self.epoch = 0
-        self.first = 0
-        """The batch that an iteration begins with; a resumed epoch begins in its middle."""
 
-    def set_epoch(self, epoch: int) -> None:
-        """Called by the Trainer at the start of each epoch."""
-        self.epoch = epoch
+    @property
+    def dropped(self) -> int:
+        """Those of the incomplete last batch, or group of batches."""
+        return self.length - len(self) * self.batch_size
 
     def __len__(self) -> int:
         return self.length // (self.batch_size * self.accumulate) * self.accumulate
 
     def __iter__(self) -> Iterator[BatchIndex]:
-        # A hash: torch's CPU generator reads the low 32 bits of a seed only, so they must depend on both; and a sum of
-        # the two would make (seed 1, epoch 0) and (seed 0, epoch 1) the same permutation.
-        key = sample_keys(self.seed, self.epoch, torch.zeros(1, dtype=torch.int64))
-        generator = torch.Generator().manual_seed(int(key))
-        order = torch.randperm(self.length, generator=generator)
+        order = self.permutation(self.length)
         for batch in order[: len(self) * self.batch_size].view(-1, self.batch_size)[self.first :]:
             yield BatchIndex(self.epoch, batch.chunk(self.world_size)[self.rank])
 

@@ -10,6 +10,7 @@ from datamodules.digits import DigitsDataModule
 from datamodules.experience import Experience, Replay, Rollouts
 from datamodules.gymnasium import GymnasiumDataModule
 from datamodules.online import Online
+from datamodules.parallel_text import ParallelTextDataModule
 from datamodules.replay_buffer import Priorities
 from datamodules.semi_supervised import SemiSupervisedDataModule
 from datamodules.source import DataSource
@@ -21,8 +22,11 @@ from toolkit.generative.gan import GAN
 from toolkit.generative.networks.conv_vae import ConvVAE
 from toolkit.generative.networks.dcgan import DCGAN
 from toolkit.generative.vae import VAE
+from toolkit.language.char_tokenizer import CharTokenizer
 from toolkit.language.language_model import LanguageModel
+from toolkit.language.networks.attention_gru import AttentionGRU
 from toolkit.language.networks.rnn import RNN
+from toolkit.language.translation import Translation
 from toolkit.nn.augmentation import Augmentation, RandomAffine, RandomCrop
 from toolkit.nn.corruption import GaussianNoise
 from toolkit.nn.unet import UNet
@@ -146,6 +150,24 @@ ATTENTIVE = (
     *("--data=TextDataModule", "--data.block_size=284"),
 )
 
+
+def dates() -> ParallelTextDataModule:
+    return ParallelTextDataModule(tokenizer=CharTokenizer(), val_size=0.03, test_size=0.03)
+
+
+WRITTEN = (
+    *("--model=Translation", "--model.beam=2", "--data=ParallelTextDataModule", "--data.tokenizer=CharTokenizer"),
+    *("--data.val_size=0.03", "--data.test_size=0.03"),
+)
+RECURRENT_TRANSLATOR = (
+    *(*WRITTEN, "--model.net=AttentionGRU", "--model.net.hidden=8", "--model.net.embedding=8"),
+    "--model.net.dropout=0.1",
+)
+ATTENTIVE_TRANSLATOR = (
+    *(*WRITTEN, "--model.net=TranslationTransformer", "--model.net.dim=8", "--model.net.heads=2"),
+    *("--model.net.encoder_depth=1", "--model.net.decoder_depth=1", "--model.net.dropout=0.0"),
+)
+
 FIXMATCH = ("--model=FixMatch", f"--model.augment={AUGMENT}", f"--model.strong={AUGMENT}", "--model.threshold=0.5")
 
 
@@ -250,6 +272,13 @@ CASES: dict[type[Task], Case] = {
         data=topics,
         arguments=RECURRENT,  # carries a state, which streams on two ranks and a resume must not lose
         without_noise=ATTENTIVE,
+    ),
+    Translation: Case(
+        net=lambda: AttentionGRU(dates().source_vocabulary_size, dates().target_vocabulary_size, 8, 8),
+        build=lambda net: Translation(net, dates().source_vocabulary, dates().target_vocabulary, beam=2),
+        data=dates,
+        arguments=RECURRENT_TRANSLATOR,
+        without_noise=(*ATTENTIVE_TRANSLATOR, *SGD),  # likewise the keys' bias of attention
     ),
     FixMatch: Case(
         net=lambda: SmallCNN(in_channels=1, num_classes=10),

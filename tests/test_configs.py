@@ -64,6 +64,10 @@ def data(workdir: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
     words = ["the quick brown fox", "jumps over", "the lazy dog"]
     Path("text.txt").write_text("\n".join(words[n] for n in draw.integers(0, 3, 1500)))
     Path("names.txt").write_text("\n".join(f"{words[n % 3].split()[0]}{n}" for n in range(300)))
+    for stage, n in (("train", 300), ("val", 21), ("test", 21)):
+        for language in ("de", "en"):
+            lines = [f"{words[i % 3]} {language} {stage} {i}" for i in range(n)]
+            Path(f"{stage}.{language}").write_text("\n".join(lines))
     return {"data.path": "cifar.npz", "data.root": "images", "text": "text.txt", "lines": "names.txt"}
 
 
@@ -86,6 +90,8 @@ def overrides(config: str, data: dict[str, str]) -> list[str]:
         words += [f"--data.path={data['text']}"]
     if kind == "LinesDataModule":
         words += [f"--data.path={data['lines']}"]
+    if kind == "ParallelTextDataModule" and "train" in content["data"]["init_args"]:
+        words += [f"--data.{stage}=[{stage}.de,{stage}.en]" for stage in ("train", "val", "test")]
     if kind in ("ImageFolderDataModule", "ImageNetDataModule"):
         words += [f"--data.root={data['data.root']}", "--data.image_size=64", "--data.num_workers=0"]
     words += [f"{name}=0.1" for name in places("val_size", content["data"], "--data")]

@@ -62,6 +62,11 @@ def small_data(folder: Path) -> None:
     words = [["the", "quick", "brown", "fox"][n] for n in draw.integers(0, 4, 5000)]
     (folder / "text.txt").write_text("\n".join(" ".join(words[n : n + 6]) for n in range(0, 5000, 6)))
     (folder / "names.txt").write_text("\n".join(f"{word}{n}" for n, word in enumerate(words[:600])))
+    for name, numbers in {"train": range(300), "val": range(300, 330), "test": range(330, 360)}.items():
+        pairs = [(f"{words[i]} {i} zwei", f"two {words[i]} {i}") for i in numbers]
+        for language, lines in zip(("de", "en"), zip(*pairs, strict=True), strict=True):
+            (folder / f"{name}.{language}").write_text("\n".join(lines))
+        (folder / f"{name}.tsv").write_text("\n".join("\t".join(pair) for pair in pairs))
     (folder / "texts").mkdir()
     for n in range(40):
         (folder / "texts" / f"{n}.txt").write_text(" ".join(words[100 * n : 100 * n + 100]))

@@ -119,6 +119,16 @@ def test_lstm_learns_from_its_carried_state(workdir: Path) -> None:
     assert carried < float(cold.trainer.callback_metrics["val/loss"]) - 0.1
 
 
+def test_transformer_translates_dates(workdir: Path) -> None:
+    """Days that it has not seen; a copy of the source scores below 1."""
+    made = main(
+        ["fit", "--config", "configs/language/translation_dates.yaml", "--trainer.max_epochs=8",
+         "--trainer.check_val_every_n_epoch=8", "--trainer.accelerator=cpu", "--wandb.enabled=false"]
+    )  # fmt: skip
+    assert float(made.trainer.callback_metrics["test/bleu"]) > 85
+    assert made.model.baseline(made.datamodule, "test").metrics["bleu"] < 1
+
+
 BANDIT = (
     *("--allow", "tests", "--data=GymnasiumDataModule", "--data.env_id=tests.environments:Bandit-v0"),
     *("--data.steps_per_epoch=1000", "--data.val_episodes=100", "--trainer.max_epochs=-1"),

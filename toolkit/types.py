@@ -111,3 +111,31 @@ class Baseline(NamedTuple):
     """Score by metric name without stage, such as ``{"acc": 0.1}``."""
     others: tuple["Baseline", ...] = ()
     """Further ones that stand beside it."""
+
+
+class TranslationBatch(NamedTuple):
+    """Texts and their translations as tokens; padding stands behind each. S source tokens, T target tokens."""
+
+    source: Tensor
+    """``(B, S)``, int64, each text with its end."""
+    source_length: Tensor
+    """``(B,)``, int64, how many tokens of each row are text or its end."""
+    token: Tensor
+    """``(B, T)``, int64, what the decoder reads: an end, then the translation."""
+    label: Tensor
+    """``(B, T)``, int64, the token behind each one, the last of which is the end; ``IGNORE_LABEL`` for padding."""
+    index: Tensor  # type: ignore[assignment]  # hides tuple.index, which nobody calls on a batch
+    """``(B,)``, int64, the pair's number in its data set."""
+    key: Tensor
+    """``(B,)``, int64, the pair's key for `toolkit.keys`, a hash of (seed, epoch, index)."""
+
+
+class Translations(NamedTuple):
+    """What `predict` writes for a batch of texts that a model translates."""
+
+    token: Tensor
+    """``(B, T)``, int64, without the end; ``IGNORE_LABEL`` behind it."""
+    score: Tensor
+    """``(B,)``, float32, the log probability of the translation with its end, in nats."""
+    index: Tensor  # type: ignore[assignment]  # hides tuple.index, which nobody calls on a batch
+    """``(B,)``, int64, the text's number in its data set."""

@@ -21,6 +21,8 @@ from toolkit.generative.image_generator import ImageGenerator
 from toolkit.language.text_generator import TextGenerator
 from toolkit.reinforcement.reinforcement_task import ReinforcementTask
 
+INPUT_FILES: dict[str | None, str] = {"image": "IMAGE_OR_FOLDER", "text": "FILE.txt"}
+"""What `predict --input` is followed by, for each kind of input."""
 SECONDS_TO_FAIL = 5.0
 """How long one rank's failure waits for the others'."""
 
@@ -158,5 +160,5 @@ def _next_command(cli: ToolkitCLI) -> str:
     if isinstance(cli.model, ReinforcementTask):
         return f"python cli.py play {cli.run_folder}"
     verb = "predict" if cli.config.test_after_fit else "test"
-    wants_input = verb == "predict" and type(cli.model).input_kind == "image"
-    return f"python cli.py {verb} --ckpt_path {cli.run_folder}{' --input IMAGE_OR_FOLDER' if wants_input else ''}"
+    file = INPUT_FILES.get(type(cli.model).input_kind) if verb == "predict" else None
+    return f"python cli.py {verb} --ckpt_path {cli.run_folder}{f' --input {file}' if file else ''}"

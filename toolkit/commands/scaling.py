@@ -59,11 +59,13 @@ class GlobalBatch:
         batch_size: Samples of a training step, over all ranks.
         ranks: Processes.
         accumulate: Training steps whose gradients are added up.
+        tokens: It is tokens that are counted, not samples.
     """
 
     batch_size: int
     ranks: int
     accumulate: int
+    tokens: bool = False
 
     @property
     def size(self) -> int:
@@ -71,9 +73,10 @@ class GlobalBatch:
         return self.batch_size * self.accumulate
 
     def __str__(self) -> str:
+        unit, ranks = " tokens" if self.tokens else "", "rank" if self.ranks == 1 else "ranks"
         return (
-            f"global batch {self.size} = {self.ranks} {'rank' if self.ranks == 1 else 'ranks'} x "
-            f"{self.batch_size // self.ranks} per rank x {self.accumulate} accumulated"
+            f"global batch {self.size}{unit} = {self.ranks} {ranks} x {self.batch_size // self.ranks} per rank x "
+            f"{self.accumulate} accumulated"
         )
 
 

@@ -187,11 +187,13 @@ class ToolkitCLI(LightningCLI):
 
     def _scale(self, trainer: Trainer) -> None:
         """Set the learning rate's factor, and say how large a step is."""
-        batch_size = self.config.data.get("init_args", {}).get("batch_size")
+        arguments = self.config.data.get("init_args", {})
+        max_tokens = arguments.get("max_tokens")
+        batch_size = max_tokens or arguments.get("batch_size")
         if self.verb != "fit" or batch_size is None:  # such as the data of reinforcement learning
             return
         options: ScalingOptions = self.config_init.scaling
-        batch = GlobalBatch(batch_size, trainer.world_size, trainer.accumulate_grad_batches)
+        batch = GlobalBatch(batch_size, trainer.world_size, trainer.accumulate_grad_batches, bool(max_tokens))
         self.model.learning_rate_factor = options.factor(batch.size)
         self.batch_line = scaling_line(options, batch)
         if trainer.world_size > 1 and not self.config.trainer.sync_batchnorm:
