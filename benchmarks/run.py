@@ -165,7 +165,8 @@ def _readme_row(claim: dict[str, Any], result: dict[str, Any]) -> str:
     naive = f"{naive:.4f}" if isinstance(naive, float) else naive
     page = f"[{claim['family']}](docs/methods/{claim['family'].replace(' ', '_')}.md)"
     words = ["python cli.py fit --config", claim["config"]]
-    own = ["--data.root DIR"] if "script" in claim else [w.replace("{data}", "DIR") for w in claim.get("args", [])]
+    own = [word.replace("{data}", "DIR") for word in claim.get("args", [])]
+    own = ["--data.root DIR"] if "script" in claim else [f'"{word}"' if "[" in word else word for word in own]
     words += [claim["usage"]] if "usage" in claim else own
     return f"| {page} | {claim['title']} | {measured} | {naive} | `{' '.join(words).strip()}` |"
 
@@ -217,10 +218,12 @@ def main() -> None:
         parser.error(f"unknown claims {sorted(unknown)}; choose from {sorted(claims)}")
     if not options.render:
         data = str(Path(options.data).resolve()) if options.data else None
+        made: dict[str, dict[str, Any]] = {}  # claims of one script share its run
         for name in options.names or claims:
             if claims[name].get("hardware", "cpu") == "cpu":
                 RESULTS.mkdir(exist_ok=True)
-                result = measure(claims[name], data)
+                run = str([claims[name].get(key) for key in ("script", "config", "args", "seeds")])
+                result = made[run] = made.get(run) or measure(claims[name], data)
                 (RESULTS / f"{name}.json").write_text(json.dumps(result, indent=2) + "\n")
     PAGE.write_text(render())
     README.write_text(render_readme())
