@@ -85,11 +85,11 @@ class EvaluationPicture(Callback, ABC):
         """Forget what was gathered."""
 
     @abstractmethod
-    def add(self, prediction: ImagePrediction, batch: ImageBatch) -> None:
-        """Gather from a batch."""
+    def add(self, prediction: Any, batch: Any) -> None:
+        """Gather from a batch: an `ImageBatch` with its `ImagePrediction`, or a `LabelledTextBatch` with its own."""
 
     @abstractmethod
-    def draw(self, trainer: Trainer, task: ImageClassification, stage: str) -> None:
+    def draw(self, trainer: Trainer, task: Any, stage: str) -> None:
         """Draw what was gathered on all ranks; every rank comes here."""
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:

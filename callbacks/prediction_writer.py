@@ -14,7 +14,7 @@ from torch import Tensor
 from torchmetrics.utilities.distributed import gather_all_tensors
 
 from toolkit.errors import UserError
-from toolkit.types import ImagePrediction
+from toolkit.types import ImagePrediction, TextPrediction
 
 
 @runtime_checkable
@@ -72,10 +72,12 @@ class ClassRows(Rows):
         self.top_k = top_k
         self._batches: list[KeptClasses] = []
 
-    def add(self, prediction: ImagePrediction) -> None:
+    def add(self, prediction: ImagePrediction | TextPrediction) -> None:
         """Keep the top classes."""
+        index = prediction.index
+        readable = prediction.readable if isinstance(prediction, ImagePrediction) else torch.ones_like(index).bool()
         top = prediction.probability.topk(min(self.top_k, prediction.probability.shape[1]), dim=1)
-        kept = (prediction.index, prediction.readable, top.values, top.indices)
+        kept = (index, readable, top.values, top.indices)
         self._batches.append(KeptClasses(*(part.cpu() for part in kept)))
 
     def gather(self, pl_module: LightningModule) -> None:
@@ -135,7 +137,7 @@ class FieldRows(Rows):
             yield index, [f"{value:.6g}" for field in self._fields.values() for value in field[row].tolist()]
 
 
-ROWS: dict[type, type[ClassRows] | type[FieldRows]] = {ImagePrediction: ClassRows}
+ROWS: dict[type, type[ClassRows] | type[FieldRows]] = {ImagePrediction: ClassRows, TextPrediction: ClassRows}
 """How each kind of prediction is written; others are written field by field."""
 
 

@@ -69,13 +69,17 @@ class TrainSampler(Sampler[BatchIndex]):
     def __len__(self) -> int:
         return self.length // (self.batch_size * self.accumulate) * self.accumulate
 
-    def __iter__(self) -> Iterator[BatchIndex]:
+    def batches(self) -> Tensor:
+        """``(batches, batch_size)``: the sample numbers of the epoch's global batches."""
         # A hash: torch's CPU generator reads the low 32 bits of a seed only, so they must depend on both; and a sum of
         # the two would make (seed 1, epoch 0) and (seed 0, epoch 1) the same permutation.
         key = sample_keys(self.seed, self.epoch, torch.zeros(1, dtype=torch.int64))
         generator = torch.Generator().manual_seed(int(key))
         order = torch.randperm(self.length, generator=generator)
-        for batch in order[: len(self) * self.batch_size].view(-1, self.batch_size)[self.first :]:
+        return order[: len(self) * self.batch_size].view(-1, self.batch_size)
+
+    def __iter__(self) -> Iterator[BatchIndex]:
+        for batch in self.batches()[self.first :]:
             yield BatchIndex(self.epoch, batch.chunk(self.world_size)[self.rank])
 
 

@@ -158,5 +158,6 @@ def _next_command(cli: ToolkitCLI) -> str:
     if isinstance(cli.model, ReinforcementTask):
         return f"python cli.py play {cli.run_folder}"
     verb = "predict" if cli.config.test_after_fit else "test"
-    wants_input = verb == "predict" and type(cli.model).input_kind == "image"
-    return f"python cli.py {verb} --ckpt_path {cli.run_folder}{' --input IMAGE_OR_FOLDER' if wants_input else ''}"
+    inputs = {"image": " --input IMAGE_OR_FOLDER", "text": " --input FILE.txt"}
+    wanted = inputs.get(type(cli.model).input_kind or "", "") if verb == "predict" else ""
+    return f"python cli.py {verb} --ckpt_path {cli.run_folder}{wanted}"

@@ -73,6 +73,15 @@ class Tokenizer(ABC):
         """The text of tokens; bytes that are no UTF-8, which only a model writes, are the replacement character."""
         return b"".join(self.spelling[token] for token in tokens).decode("utf-8", errors="replace")
 
+    def framed(self, tokens: np.ndarray, longest: int | None = None) -> np.ndarray:
+        """The tokens of a text as a classifier reads them: cut, between the marks that a pretrained model expects.
+
+        Args:
+            tokens: Of `encode`.
+            longest: How many there may be, marks included; None: any number.
+        """
+        return tokens[:longest]
+
     def vocabulary(self) -> dict[str, Any]:
         """This tokenizer as plain values."""
         cls = type(self)
