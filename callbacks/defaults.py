@@ -6,6 +6,7 @@ from lightning.pytorch import Callback
 from lightning.pytorch.loggers import Logger
 
 from callbacks.best_checkpoint import BestCheckpoint
+from callbacks.classification_media import ConfusionMatrix
 from callbacks.csv_logger import MetricsCSV
 from callbacks.divergence_guard import DivergenceGuard
 from callbacks.environment_budget import EnvironmentBudget
@@ -13,7 +14,7 @@ from callbacks.episode_video import EpisodeVideo
 from callbacks.equal_batches import EqualBatches
 from callbacks.generated_images import Interpolation, Reconstructions, SampleGrid
 from callbacks.generated_text import GeneratedText
-from callbacks.image_media import ConfusionMatrix, InputImages, WorstErrors
+from callbacks.image_media import InputImages, WorstErrors
 from callbacks.last_checkpoint import LastCheckpoint
 from callbacks.learning_rate import StepLearningRate
 from callbacks.online_knn import OnlineKNN
@@ -32,6 +33,7 @@ from toolkit.generative.diffusion import DenoisingDiffusion
 from toolkit.generative.gan import GAN
 from toolkit.generative.vae import VAE
 from toolkit.language.language_model import LanguageModel
+from toolkit.language.text_classification import TextClassification
 from toolkit.reinforcement.reinforcement_task import ReinforcementTask
 from toolkit.secrets import mask
 from toolkit.selfsupervised.autoencoder import Autoencoder
@@ -50,6 +52,7 @@ MEDIA: dict[type[Task], tuple[type[Callback], ...]] = {
     TwoViews: (ViewPairs,),  # type: ignore[type-abstract]
     Autoencoder: (Reconstructions,),
     LanguageModel: (GeneratedText,),
+    TextClassification: (ConfusionMatrix,),
     ReinforcementTask: (EpisodeVideo,),  # type: ignore[type-abstract]
 }
 """The standard picture set of each family; a subclass of a task gets its parent's."""

@@ -27,14 +27,16 @@ class Row(NamedTuple):
 def read_rows(path: Path, text_column: Column, label_column: Column) -> list[Row]:
     """The rows of a file whose name says its format.
 
-    ``.csv`` and ``.tsv`` have a header if columns are given by name; a ``.tsv`` knows no quotes. ``.jsonl`` has an object
-    a line. ``NAME.seq.in`` has a text a line, and ``NAME.label`` beside it the label of each (Goo et al., "Slot-Gated
-    Modeling for Joint Slot Filling and Intent Prediction", NAACL 2018).
+    ``.csv`` and ``.tsv`` have a header if columns are given by name; a ``.tsv`` knows no quotes. ``.jsonl`` has an
+    object a line. ``NAME.seq.in`` has a text a line, and ``NAME.label`` beside it the label of each (Goo et al.,
+    "Slot-Gated Modeling for Joint Slot Filling and Intent Prediction", NAACL 2018).
 
     Raises:
         UserError: No such format, no UTF-8, nothing in it, a column that is not there, or a row without text or label.
     """
     text = _read(path)
+    if not text.strip():
+        raise UserError(f"data: {str(path)!r} is empty; give a file with texts and labels.")
     if path.name.endswith(".seq.in"):
         fields = _aligned(path, text)
     elif path.suffix == ".jsonl":
@@ -49,7 +51,7 @@ def read_rows(path: Path, text_column: Column, label_column: Column) -> list[Row
             raise UserError(f"data: {place}: the row has no {'label' if found.strip() else 'text'}; leave it out.")
         rows.append(Row(found.strip(), label.strip(), place))
     if not rows:
-        raise UserError(f"data: {str(path)!r} is empty; give a file with texts and labels.")
+        raise UserError(f"data: {str(path)!r} has no rows but its header; give a file with texts and labels.")
     return rows
 
 
@@ -75,21 +77,21 @@ def _table(path: Path, text: str, text_column: Column, label_column: Column) -> 
     before = csv.field_size_limit(LONGEST_FIELD)
     try:
         reader: Any = csv.reader((line + "\n" for line in _lines(text)), strict=True, **quotes)
-        columns: tuple[Column, Column] = (text_column, label_column)
-        if any(isinstance(column, str) for column in columns):
-            header = next(reader, [])
-            columns = (_number(path, text_column, header), _number(path, label_column, header))
+        if isinstance(text_column, str) or isinstance(label_column, str):
+            header: list[str] = next(reader, [])
+            text_column, label_column = _number(path, text_column, header), _number(path, label_column, header)
+        last = max(text_column, label_column)
         first = reader.line_num + 1
         for row in reader:
             place, first = f"{path}:{first}", reader.line_num + 1
             if not row:
                 continue
-            if len(row) <= max(columns):  # type: ignore[type-var,operator]
+            if len(row) <= last:
                 raise UserError(
-                    f"data: {place}: the row has {len(row)} columns, and number {max(columns)} is needed (counted from "  # type: ignore[type-var]
-                    "0); mend it, or write other data.init_args.text_column and label_column."
+                    f"data: {place}: the row has {len(row)} columns, and number {last} is needed (counted from 0); mend "
+                    "it, or write other data.init_args.text_column and label_column."
                 )
-            yield row[columns[0]], row[columns[1]], place
+            yield row[text_column], row[label_column], place
     except csv.Error as error:
         raise UserError(f"data: {path}:{reader.line_num}: the row cannot be read ({error}).") from error
     finally:
@@ -102,7 +104,7 @@ def _number(path: Path, column: Column, header: list[str]) -> int:
     names = [name.strip() for name in header]
     if column not in names:
         raise UserError(
-            f"data: {path}:1: there is no column {column!r}, only {', '.join(map(repr, names)) or 'an empty line'}; write "
+            f"data: {path}:1: there is no column {column!r}, only {', '.join(map(repr, names))}; write "
             "data.init_args.text_column and label_column, as numbers from 0 for a file without header."
         )
     return names.index(column)

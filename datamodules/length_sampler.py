@@ -45,7 +45,7 @@ class LengthSampler(TrainSampler):
         """``(batches, batch_size)``, sample numbers of the epoch."""
         batches = super().batches()
         sorted_ones = []
-        for number, window in enumerate(batches.split(self.window)):
+        for number, window in enumerate(torch.split(batches, self.window)):
             flat = window.flatten()
             flat = flat[self.lengths[flat].argsort(stable=True)].view_as(window)
             key = sample_keys(self.seed, self.epoch, torch.tensor([number + 1]))

@@ -31,7 +31,7 @@ class TextBaselines:
     def of(self, texts: Sequence[str], label: Tensor) -> Baseline:
         """Their scores on texts with labels ``(M,)``."""
         majority = torch.full_like(label, int(self.label.bincount().argmax()))
-        others = ()
+        others: tuple[Baseline, ...] = ()
         if len(self.texts) <= MOST_TEXTS:
             others = (Baseline("TF-IDF, logistic regression", self._scores(self._regress(texts), label)),)
         return Baseline("majority class", self._scores(majority, label), others)
@@ -39,8 +39,9 @@ class TextBaselines:
     def _regress(self, texts: Sequence[str]) -> Tensor:
         if self._fitted is None:
             words = TfidfVectorizer(ngram_range=(1, 2), sublinear_tf=True)
-            self._fitted = words, LogisticRegression(C=10.0, max_iter=200).fit(
-                words.fit_transform(self.texts), self.label.numpy()
+            self._fitted = (
+                words,
+                LogisticRegression(C=10.0, max_iter=200).fit(words.fit_transform(self.texts), self.label.numpy()),
             )
         words, classifier = self._fitted
         return torch.from_numpy(classifier.predict(words.transform(texts)))

@@ -18,7 +18,6 @@ from datamodules.splits import stratified_split
 from datamodules.text_baselines import TextBaselines
 from toolkit.errors import UserError
 from toolkit.language.byte_pair_tokenizer import BytePairTokenizer
-from toolkit.language.pretrained_tokenizer import PretrainedTokenizer
 from toolkit.language.tokenizer import Tokenizer
 from toolkit.types import Baseline, Stage
 
@@ -42,14 +41,14 @@ class TextClassificationDataModule(BaseDataModule):
         tokenizer: Trained on the training split; `BytePairTokenizer` with 4,096 tokens if None.
         max_length: Tokens of a text that are read, a pretrained model's marks included; the rest is left out, and told.
         shots: Train on so many texts of each class, drawn by ``split_seed``; None: on all.
-        val_size: Share of ``train`` for validation, where there is no file; of the embedded docstrings as much for test.
+        val_size: Share of ``train`` for validation, where there is no file; of the docstrings as much for test.
         split_seed: Which texts are held out or drawn; the same for all seeds of a run.
         length_window: Sort so many batches at a time by length, so that there is less padding; 0: none.
         **loader: ``batch_size``, ``num_workers`` and ``eval_batch_size`` of `datamodules.base.BaseDataModule`.
 
     Raises:
-        UserError: A file cannot be read (with the line), a label is not in the training file, there are too few texts, or
-            a number is out of range.
+        UserError: A file cannot be read (with the line), a label is not in the training file, there are too few texts,
+            or a number is out of range.
     """
 
     def __init__(
@@ -119,10 +118,8 @@ class TextClassificationDataModule(BaseDataModule):
         return self._max_length
 
     @property
-    def pretrained(self) -> str:
-        """The model that the tokenizer is of; there is none for one that was trained here."""
-        if not isinstance(self._tokenizer, PretrainedTokenizer):
-            raise AttributeError("pretrained")
+    def pretrained(self) -> str | None:
+        """The pretrained model that the tokenizer is of; None for one that was trained here."""
         return self._tokenizer.pretrained
 
     def dataset(self, stage: Stage) -> LabelledTexts:
@@ -215,7 +212,9 @@ def _few(label: torch.Tensor, names: Sequence[str], shots: int, seed: int) -> to
     for number, name in enumerate(names):
         own = order[label[order] == number]
         if len(own) < shots:
-            raise UserError(f"data.init_args.shots: {shots} are asked for, but {name!r} has {len(own)} texts to train on.")
+            raise UserError(
+                f"data.init_args.shots: {shots} are asked for, but {name!r} has {len(own)} texts to train on."
+            )
         chosen.append(own[:shots])
     return torch.cat(chosen).sort().values
 

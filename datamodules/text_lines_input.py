@@ -25,7 +25,9 @@ class TextLinesInputDataModule(BaseDataModule):
         UserError: No such file, no UTF-8, no line with text in it, or a character that the vocabulary cannot spell.
     """
 
-    def __init__(self, paths: Sequence[str], tokenizer: Tokenizer, max_length: int | None = None, **loader: Any) -> None:
+    def __init__(
+        self, paths: Sequence[str], tokenizer: Tokenizer, max_length: int | None = None, **loader: Any
+    ) -> None:
         super().__init__(**loader)
         rows = [Row(line, "", place) for place, line in input_lines(paths)]
         self._names = [row.place for row in rows]

@@ -14,6 +14,7 @@ from datamodules.replay_buffer import Priorities
 from datamodules.semi_supervised import SemiSupervisedDataModule
 from datamodules.source import DataSource
 from datamodules.text import TextDataModule
+from datamodules.text_classification import TextClassificationDataModule
 from datamodules.wrapped import LabelledSubsetDataModule
 from examples.parity import Parity
 from toolkit.generative.diffusion import DenoisingDiffusion
@@ -21,8 +22,11 @@ from toolkit.generative.gan import GAN
 from toolkit.generative.networks.conv_vae import ConvVAE
 from toolkit.generative.networks.dcgan import DCGAN
 from toolkit.generative.vae import VAE
+from toolkit.language.char_tokenizer import CharTokenizer
 from toolkit.language.language_model import LanguageModel
+from toolkit.language.networks.bidirectional_lstm import BidirectionalLSTM
 from toolkit.language.networks.rnn import RNN
+from toolkit.language.text_classification import TextClassification
 from toolkit.nn.augmentation import Augmentation, RandomAffine, RandomCrop
 from toolkit.nn.corruption import GaussianNoise
 from toolkit.nn.unet import UNet
@@ -146,6 +150,21 @@ ATTENTIVE = (
     *("--data=TextDataModule", "--data.block_size=284"),
 )
 
+
+
+def docstrings() -> BaseDataModule:
+    return TextClassificationDataModule(tokenizer=CharTokenizer(), max_length=4000, length_window=4)
+
+
+READING = (
+    *("--model=TextClassification", "--model.net=BidirectionalLSTM", "--model.net.hidden=4", "--model.net.dropout=0.1"),
+    *("--model.label_smoothing=0.1", "--data=TextClassificationDataModule", "--data.length_window=4"),
+)
+BAG = (
+    *("--model=TextClassification", "--model.net=BagOfEmbeddings", "--model.net.dim=8", "--model.net.pooling=attention"),
+    *("--data=TextClassificationDataModule", "--data.length_window=4"),
+)
+
 FIXMATCH = ("--model=FixMatch", f"--model.augment={AUGMENT}", f"--model.strong={AUGMENT}", "--model.threshold=0.5")
 
 
@@ -250,6 +269,13 @@ CASES: dict[type[Task], Case] = {
         data=topics,
         arguments=RECURRENT,  # carries a state, which streams on two ranks and a resume must not lose
         without_noise=ATTENTIVE,
+    ),
+    TextClassification: Case(
+        net=lambda: BidirectionalLSTM(8, docstrings().vocabulary_size, hidden=4),
+        build=lambda net: TextClassification(net, 8, vocabulary=docstrings().vocabulary),
+        data=docstrings,
+        arguments=READING,
+        without_noise=BAG,
     ),
     FixMatch: Case(
         net=lambda: SmallCNN(in_channels=1, num_classes=10),

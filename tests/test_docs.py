@@ -10,6 +10,7 @@ from PIL import Image
 
 from cli import main
 from tests.conftest import ROOT
+from tests.pretrained import tiny_bert
 
 PAGES = ["README.md", "CONTRIBUTING.md", *sorted(f"docs/{p.relative_to(ROOT / 'docs')}" for p in (ROOT / "docs").rglob("*.md"))]  # fmt: skip
 
@@ -61,6 +62,13 @@ def small_data(folder: Path) -> None:
     words = [["the", "quick", "brown", "fox"][n] for n in draw.integers(0, 4, 5000)]
     (folder / "text.txt").write_text("\n".join(" ".join(words[n : n + 6]) for n in range(0, 5000, 6)))
     (folder / "names.txt").write_text("\n".join(f"{word}{n}" for n, word in enumerate(words[:600])))
+    for split in ("train", "dev", "test"):
+        rows = [f"the {word} dog {n} of {split}\t{n % 2}" for n, word in enumerate(words[:200])]
+        (folder / f"{split}.tsv").write_text("\n".join(rows))
+        table = [f"the {word} dog {n} of {split},{n % 3}" for n, word in enumerate(words[:200])]
+        (folder / f"{split}.csv").write_text("\n".join(["text,category", *table]))
+        (folder / f"{split}.seq.in").write_text("\n".join(row.rpartition(",")[0] for row in table))
+        (folder / f"{split}.label").write_text("\n".join(str(n % 3) for n in range(200)))
     (folder / "texts").mkdir()
     for n in range(40):
         (folder / "texts" / f"{n}.txt").write_text(" ".join(words[100 * n : 100 * n + 100]))
@@ -73,6 +81,8 @@ def small_data(folder: Path) -> None:
 @pytest.mark.parametrize("page", [page for page in PAGES if (ROOT / page).exists() and commands(page)])
 def test_commands_run(page: str, workdir: Path, capsys: pytest.CaptureFixture[str]) -> None:
     small_data(workdir / "path" / "to")
+    if "path/to/minilm" in (ROOT / page).read_text():
+        tiny_bert(workdir / "path" / "to" / "minilm")
     for command in commands(page):
         if not command.startswith("python cli.py"):
             assert command.startswith(tuple(ELSEWHERE)), f"{page}: nobody runs {command!r}"

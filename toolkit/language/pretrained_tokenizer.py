@@ -33,7 +33,7 @@ class PretrainedTokenizer(Tokenizer):
         self, pretrained: str, model: str | None = None, end: str | None = None, end_number: int | None = None
     ) -> None:
         super().__init__(end)
-        self.pretrained = pretrained
+        self.pretrained: str = pretrained
         library = _library()
         if model is None:
             model = pretrained_file(pretrained, "tokenizer.json").read_text(encoding="utf-8")
@@ -44,7 +44,9 @@ class PretrainedTokenizer(Tokenizer):
         except Exception as error:  # the package raises the base class
             raise UserError(f"pretrained: the tokenizer.json of {pretrained!r} is not readable ({error}).") from error
         if end is not None and end_number is None:
-            raise UserError(f"pretrained: {pretrained!r} knows no end of a text (eos_token_id); give a single document.")
+            raise UserError(
+                f"pretrained: {pretrained!r} knows no end of a text (eos_token_id); give a single document."
+            )
         self.model, self.end_number = model, end_number
         self._fast.no_truncation()  # files often bring the limit and the padding of their first use
         self._fast.no_padding()

@@ -13,8 +13,8 @@ from toolkit.errors import UserError
 from toolkit.language.networks.text_network import TextNetwork
 from toolkit.language.tokenizer import restore
 from toolkit.metrics.classification import classification_metrics
+from toolkit.nn.layer_decay import parameter_groups, scale_learning_rates
 from toolkit.nn.precision import at_least_float32
-from toolkit.optim.layer_decay import parameter_groups, scale_learning_rates
 from toolkit.task import SchedulerConfig, Task
 from toolkit.types import LabelledTextBatch, Stage, StepOutput, TextPrediction
 
@@ -22,8 +22,10 @@ from toolkit.types import LabelledTextBatch, Stage, StepOutput, TextPrediction
 class TextClassification(Task):
     """Cross entropy between a network's logits and one label a text.
 
-    The training loss may smooth labels (Szegedy et al., "Rethinking the Inception Architecture", CVPR 2016, eq. 7); that
-    of validation and test is the plain cross entropy. Weights of two and more dimensions decay; biases and gains do not.
+    The training loss may smooth labels (Szegedy et al., "Rethinking the Inception Architecture", CVPR 2016, eq. 7);
+    that of validation and test is the plain cross entropy. Weights of two and more dimensions decay; biases and gains
+    do not.
+
     The arguments from ``num_classes`` to ``max_length`` describe the data; the command line links them from the
     DataModule, and a checkpoint keeps them, so that it predicts raw text.
 
@@ -35,7 +37,7 @@ class TextClassification(Task):
         max_length: Tokens of a text that are read; None: all.
         label_smoothing: Share of the target spread over all classes, in ``[0, 1)``.
         layer_decay: By what the learning rate falls from one stage of the network to the one below; see
-            `toolkit.optim.layer_decay`.
+            `toolkit.nn.layer_decay`.
         optimizer: AdamW with torch's defaults if None.
         scheduler: Constant learning rate if None.
         scheduler_config: When the scheduler steps.

@@ -22,6 +22,9 @@ class Tokenizer(ABC):
         end: The text that the end of a document stands for: its token is the last one. None: there is no such token.
     """
 
+    pretrained: str | None = None
+    """Folder or name of the pretrained model whose tokens these are, if any."""
+
     def __init__(self, end: str | None) -> None:
         self.end = end
 

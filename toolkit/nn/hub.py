@@ -22,8 +22,8 @@ def pretrained_file(pretrained: str, name: str) -> Path:
         if not (folder / name).is_file():
             found = ", ".join(sorted(child.name for child in folder.iterdir())[:5]) or "nothing"
             raise UserError(
-                f"pretrained: the folder {pretrained!r} has no {name}, only {found}; give one that save_pretrained wrote, "
-                "with config.json, model.safetensors and tokenizer.json."
+                f"pretrained: the folder {pretrained!r} has no {name}, only {found}; give one that "
+                "save_pretrained wrote, with config.json, model.safetensors and tokenizer.json."
             )
         return folder / name
     if pretrained.startswith(("/", ".", "~")) or pretrained.count("/") > 1 or not pretrained:
@@ -54,6 +54,20 @@ def read_architecture(pretrained: str) -> dict[str, Any]:
     if not isinstance(content, dict) or "model_type" not in content:
         raise UserError(f"pretrained: {str(file)!r} has no model_type; give a model of the package transformers.")
     return content
+
+
+def source_of(pretrained: str | None) -> str:
+    """The model that the data's tokenizer is of.
+
+    Raises:
+        UserError: It is of none.
+    """
+    if pretrained is None:
+        raise UserError(
+            "pretrained: the data's tokenizer is of no pretrained model; write data.init_args.tokenizer: class_path: "
+            "PretrainedTokenizer, init_args: {pretrained: FOLDER_OR_NAME}."
+        )
+    return pretrained
 
 
 def _hub() -> Any:

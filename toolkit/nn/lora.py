@@ -80,7 +80,8 @@ def _layer_class() -> type:
     _library()
     from peft.tuners.tuners_utils import BaseTunerLayer
 
-    return BaseTunerLayer
+    layer: type = BaseTunerLayer
+    return layer
 
 
 def _library() -> Any:

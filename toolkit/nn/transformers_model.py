@@ -1,5 +1,7 @@
 """Models of the package ``transformers``: built from their configuration, filled from a folder or the hub."""
 
+import inspect
+from collections.abc import Sequence
 from typing import Any, Literal
 
 from torch import Tensor, nn
@@ -26,12 +28,13 @@ def build_model(architecture: dict[str, Any], kind: Kind, attention: Attention) 
     options = {name: value for name, value in architecture.items() if name != "model_type"}
     try:
         config = transformers.AutoConfig.for_model(architecture["model_type"], **options)
-        model: nn.Module = getattr(transformers, kind).from_config(config, attn_implementation=attention)
+        model: Any = getattr(transformers, kind).from_config(config, attn_implementation=attention)
     except ValueError as error:
         raise UserError(f"pretrained: transformers cannot build this model: {str(error).splitlines()[0]}") from error
     if getattr(model, "pooler", None) is not None:
         model.pooler = None  # a layer for the first training's task, which would stay without a gradient
-    return model
+    built: nn.Module = model
+    return built
 
 
 def pretrained_weights(pretrained: str, kind: Kind) -> dict[str, Tensor]:
@@ -85,6 +88,17 @@ def model_stages(model: nn.Module) -> list[list[nn.Module]]:
         if id(part) not in inside and next(part.parameters(recurse=False), None) is not None:
             (behind if reached else before).append(part)
     return [before, *([block] for block in blocks), behind]
+
+
+def cache_of(state: Sequence[Tensor]) -> Any:
+    """The package's cache, filled with keys and values of each block in turn."""
+    pairs = list(zip(state[::2], state[1::2], strict=True))
+    return _library().DynamicCache(pairs)
+
+
+def cache_argument(model: nn.Module) -> str:
+    """The name by which a model takes its cache, which the package changed in its version 5."""
+    return "cache" if "cache" in inspect.signature(model.forward).parameters else "past_key_values"
 
 
 def _library() -> Any:

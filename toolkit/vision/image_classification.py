@@ -78,7 +78,12 @@ class ImageClassification(Task):
     ) -> None:
         _check(num_classes, class_names, class_weights, label_smoothing)
         super().__init__(
-            net, optimizer, scheduler, scheduler_config, metrics=classification_metrics(num_classes), scalars=("loss", "acc")
+            net,
+            optimizer,
+            scheduler,
+            scheduler_config,
+            metrics=classification_metrics(num_classes),
+            scalars=("loss", "acc"),
         )
         if isinstance(net, PretrainedNetwork) and net.pixel_mean is not None:
             pixel_mean, pixel_std = net.pixel_mean, net.pixel_std

@@ -11,7 +11,8 @@ class BidirectionalLSTM(TextNetwork):
     """Embeddings, one LSTM from each end, pooled, and a linear layer.
 
     Schuster and Paliwal, "Bidirectional Recurrent Neural Networks", IEEE Transactions on Signal Processing, 1997; the
-    maximum over the tokens as in Conneau et al., "Supervised Learning of Universal Sentence Representations", EMNLP 2017.
+    maximum over the tokens as in Conneau et al., "Supervised Learning of Universal Sentence Representations from
+    Natural Language Inference Data", EMNLP 2017.
 
     Args:
         num_classes: K.

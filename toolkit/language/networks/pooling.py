@@ -38,4 +38,5 @@ class Pooling(nn.Module):
         if self.score is None:
             return x.sum(dim=1) / there.sum(dim=1).to(x.dtype)
         weight = self.score(x).float().masked_fill(~there, -torch.inf).softmax(dim=1).to(x.dtype)  # (B, T, 1)
-        return (weight * x).sum(dim=1)
+        pooled: Tensor = (weight * x).sum(dim=1)
+        return pooled

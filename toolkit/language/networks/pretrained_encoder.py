@@ -8,7 +8,7 @@ from toolkit.errors import UserError
 from toolkit.language.networks.pooling import Kind, Pooling
 from toolkit.language.networks.text_network import TextNetwork
 from toolkit.nn.backbone import Staged
-from toolkit.nn.hub import read_architecture
+from toolkit.nn.hub import read_architecture, source_of
 from toolkit.nn.lora import LoRA, add_adapters
 from toolkit.nn.pretrained import PretrainedNetwork, pretrained_enabled
 from toolkit.nn.transformers_model import Attention, build_model, model_stages, pretrained_weights
@@ -18,8 +18,7 @@ class PretrainedEncoder(TextNetwork, PretrainedNetwork, Staged):
     """Any encoder that the package ``transformers`` knows, pooled, and a linear layer.
 
     Howard and Ruder, "Universal Language Model Fine-tuning for Text Classification", ACL 2018; Devlin et al., "BERT",
-    NAACL 2019. A checkpoint holds all weights, and the architecture as plain values: the folder of the first training is
-    needed once.
+    NAACL 2019. A checkpoint holds all weights, and the architecture as plain values: the folder is needed once.
 
     Args:
         num_classes: K.
@@ -27,8 +26,8 @@ class PretrainedEncoder(TextNetwork, PretrainedNetwork, Staged):
             from the data's `PretrainedTokenizer`.
         pooling: See `toolkit.language.networks.pooling.Pooling`.
         dropout: Probability on what is pooled.
-        frozen: How many stages from the input on are not trained, and compute as in evaluation: 1 the embeddings, 2 also
-            the first block, ...; -1 all but the head.
+        frozen: How many stages from the input on are not trained, and compute as in evaluation: 1 the embeddings, 2
+            also the first block, ...; -1 all but the head.
         lora: Train low-rank adapters and the head, and nothing else.
         attention: torch's fused one, or written out: faster where texts are short, and in bfloat16 on a CPU.
         architecture: The ``config.json``; a checkpoint brings it, and else it is read.
@@ -40,7 +39,7 @@ class PretrainedEncoder(TextNetwork, PretrainedNetwork, Staged):
     def __init__(
         self,
         num_classes: int,
-        pretrained: str,
+        pretrained: str | None,
         pooling: Kind = "mean",
         dropout: float = 0.1,
         frozen: int = 0,
@@ -48,6 +47,7 @@ class PretrainedEncoder(TextNetwork, PretrainedNetwork, Staged):
         attention: Attention = "sdpa",
         architecture: dict[str, Any] | None = None,
     ) -> None:
+        pretrained = source_of(pretrained)
         architecture = architecture or read_architecture(pretrained)
         encoder = build_model(architecture, "AutoModel", attention)
         config: Any = encoder.config
@@ -71,8 +71,8 @@ class PretrainedEncoder(TextNetwork, PretrainedNetwork, Staged):
         stages = len(self.stages())
         if not -1 <= frozen < stages or (frozen and lora is not None):
             raise UserError(
-                f"model.init_args.net.init_args.frozen: need a number from -1 to {stages - 1}, the stages of this model "
-                f"but its head, and 0 with lora, which freezes them all; got {frozen}."
+                f"model.init_args.net.init_args.frozen: need a number from -1 to {stages - 1}, the stages of this "
+                f"model but its head, and 0 with lora, which freezes them all; got {frozen}."
             )
         return stages - 1 if frozen == -1 else frozen
 
