@@ -17,6 +17,7 @@ from callbacks.generated_text import GeneratedText
 from callbacks.image_media import InputImages, WorstErrors
 from callbacks.last_checkpoint import LastCheckpoint
 from callbacks.learning_rate import StepLearningRate
+from callbacks.length_histogram import LengthHistogram
 from callbacks.online_knn import OnlineKNN
 from callbacks.out_of_memory import OutOfMemory
 from callbacks.prediction_writer import PredictionWriter
@@ -52,7 +53,7 @@ MEDIA: dict[type[Task], tuple[type[Callback], ...]] = {
     TwoViews: (ViewPairs,),  # type: ignore[type-abstract]
     Autoencoder: (Reconstructions,),
     LanguageModel: (GeneratedText,),
-    TextClassification: (ConfusionMatrix,),
+    TextClassification: (ConfusionMatrix, LengthHistogram),
     ReinforcementTask: (EpisodeVideo,),  # type: ignore[type-abstract]
 }
 """The standard picture set of each family; a subclass of a task gets its parent's."""

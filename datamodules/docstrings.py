@@ -9,8 +9,8 @@ from datamodules.labelled_text import Row
 from toolkit.errors import UserError
 
 PACKAGES = ("asyncio", "email", "http", "importlib", "logging", "multiprocessing", "unittest", "xml")
-FEWEST_WORDS = 5
-"""Shorter ones say nothing of where they stand."""
+WORDS = (5, 100)
+"""Fewest and most: shorter ones say nothing of where they stand."""
 DOCUMENTED = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
 
 
@@ -33,7 +33,7 @@ def docstrings() -> tuple[Row, ...]:
                 continue
             for node in ast.walk(ast.parse(file.read_bytes())):
                 text = _first_paragraph(node) if isinstance(node, DOCUMENTED) else ""
-                if len(text.split()) < FEWEST_WORDS:
+                if not WORDS[0] <= len(text.split()) <= WORDS[1]:
                     continue
                 line = getattr(node, "lineno", 1)
                 if found.setdefault(text, Row(text, package, f"{place}:{line}")).label != package:

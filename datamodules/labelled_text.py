@@ -88,7 +88,7 @@ def _table(path: Path, text: str, text_column: Column, label_column: Column) -> 
                 continue
             if len(row) <= last:
                 raise UserError(
-                    f"data: {place}: the row has {len(row)} columns, and number {last} is needed (counted from 0); mend "
+                    f"data: {place}: the row has {len(row)} columns, and number {last} is needed, counted from 0; mend "
                     "it, or write other data.init_args.text_column and label_column."
                 )
             yield row[text_column], row[label_column], place

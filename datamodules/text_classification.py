@@ -129,6 +129,10 @@ class TextClassificationDataModule(BaseDataModule):
         self._splits[stage].seed = self.seed
         return self._splits[stage]
 
+    def lengths(self, stage: Stage) -> torch.Tensor | None:
+        """Tokens of each text of a split, ``(M,)``; None: there is no such split."""
+        return self._splits[stage].length if stage in self._splits else None
+
     def baseline(self, stage: Stage) -> Baseline:
         """The most frequent class of the training split; beside it logistic regression on TF-IDF."""
         return self._baselines.of(self._texts[stage], self._splits[stage].label)

@@ -151,7 +151,6 @@ ATTENTIVE = (
 )
 
 
-
 def docstrings() -> BaseDataModule:
     return TextClassificationDataModule(tokenizer=CharTokenizer(), max_length=4000, length_window=4)
 
@@ -161,7 +160,12 @@ READING = (
     *("--model.label_smoothing=0.1", "--data=TextClassificationDataModule", "--data.length_window=4"),
 )
 BAG = (
-    *("--model=TextClassification", "--model.net=BagOfEmbeddings", "--model.net.dim=8", "--model.net.pooling=attention"),
+    *(
+        "--model=TextClassification",
+        "--model.net=BagOfEmbeddings",
+        "--model.net.dim=8",
+        "--model.net.pooling=attention",
+    ),
     *("--data=TextClassificationDataModule", "--data.length_window=4"),
 )
 

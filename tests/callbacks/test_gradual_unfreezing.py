@@ -9,6 +9,7 @@ from torch import nn
 
 from callbacks.frozen_audit import FrozenAudit
 from callbacks.gradual_unfreezing import GradualUnfreezing
+from callbacks.step_seed import StepSeed
 from cli import main
 from datamodules.digits import DigitsDataModule
 from toolkit.errors import UserError
@@ -23,20 +24,15 @@ def network() -> nn.Module:
 
 
 def fit(
-    net: nn.Module, epochs: int, schedule: dict[int, int] | None, ckpt_path: Path | None = None, batches: int = 3
+    net: nn.Module, epochs: int, schedule: dict[int, int] | None, ckpt_path: Path | None = None, steps: int = -1
 ) -> Trainer:
-    torch.manual_seed(0)
     trainer = Trainer(
-        max_epochs=epochs, limit_train_batches=batches, limit_val_batches=1, accelerator="cpu", logger=False,
+        max_epochs=epochs, max_steps=steps, limit_train_batches=3, limit_val_batches=1, accelerator="cpu", logger=False,
         enable_checkpointing=False, enable_progress_bar=False, enable_model_summary=False,
-        callbacks=[FrozenAudit(), GradualUnfreezing(schedule)],
+        callbacks=[StepSeed(0), FrozenAudit(), GradualUnfreezing(schedule)],
     )  # fmt: skip
-    trainer.fit(
-        ImageClassification(net, num_classes=10),
-        datamodule=DigitsDataModule(batch_size=32),
-        ckpt_path=ckpt_path,
-        weights_only=True,
-    )
+    task = ImageClassification(net, num_classes=10)
+    trainer.fit(task, datamodule=DigitsDataModule(batch_size=32), ckpt_path=ckpt_path, weights_only=True)
     return trainer
 
 
@@ -68,15 +64,18 @@ def test_what_the_network_froze_stays_frozen() -> None:
     assert not net[1].weight.requires_grad
 
 
-def test_a_resumed_run_goes_on_where_it_was(tmp_path: Path) -> None:
+@pytest.mark.parametrize("steps", [6, 5, 8])
+def test_a_resumed_run_goes_on_where_it_was(steps: int, tmp_path: Path) -> None:
+    """Between two epochs, and in the middle of one."""
     whole, killed, resumed = network(), network(), network()
     fit(whole, 3, None)
-    fit(killed, 2, None).save_checkpoint(tmp_path / "a.ckpt")
+    fit(killed, 3, None, steps=steps).save_checkpoint(tmp_path / "a.ckpt", weights_only=False)
     fit(resumed, 3, None, tmp_path / "a.ckpt")
     for a, b in zip(whole.state_dict().values(), resumed.state_dict().values(), strict=True):
         assert torch.equal(a, b)
 
 
+@pytest.mark.slow
 def test_killed_in_the_middle_of_an_epoch(workdir: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """As `verify-resume` compares: in the epoch of 19 steps in which two of three stages train."""
     (workdir / "config.yaml").write_text("{}\n")

@@ -74,9 +74,7 @@ def logged(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, str, Media]]:
     """(step, key, what) of every picture, instead of files."""
     calls: list[tuple[int, str, Media]] = []
     for module in (callbacks.image_media, callbacks.classification_media):
-        monkeypatch.setattr(
-            module, "log_media", lambda run, key, media: calls.append((run.global_step, key, media))
-        )
+        monkeypatch.setattr(module, "log_media", lambda run, key, media: calls.append((run.global_step, key, media)))
     return calls
 
 
@@ -147,7 +145,9 @@ def test_no_validation_no_matrix(logged: list[Any], tmp_path: Path) -> None:
 @pytest.mark.parametrize(("classes", "texts"), [(3, 6), (20, 20), (21, 0), (300, 0)])
 def test_names_and_numbers_up_to_twenty_classes(classes: int, texts: int) -> None:
     counts = np.array(MATRIX) if classes == 3 else np.eye(classes, dtype=int)
-    figure = callbacks.classification_media._confusion_figure(counts, [f"a class named {k}" for k in range(classes)], "title")
+    figure = callbacks.classification_media._confusion_figure(
+        counts, [f"a class named {k}" for k in range(classes)], "title"
+    )
     (axes,) = figure.axes
     assert len(axes.texts) == texts
     assert (len(axes.get_yticklabels()) == classes) == (texts > 0)

@@ -139,13 +139,13 @@ def test_copies_are_left_out_before_the_split_and_told_between_files(
 
 
 def test_long_texts_are_cut_and_counted(table: Path) -> None:
-    with pytest.warns(UserWarning, match="longer than 20") as warned:
-        data = data_of(table, max_length=20, val=str(table / "test.csv"))
+    with pytest.warns(UserWarning, match="longer than 19") as warned:
+        data = data_of(table, max_length=19, val=str(table / "test.csv"))
     assert [str(w.message) for w in warned] == [
-        "train: 47 of 60 texts are longer than 20 tokens; their rest is not read."
+        "train: 37 of 60 texts are longer than 19 tokens; their rest is not read."
     ]
-    assert int(data.dataset("train").length.max()) == 20
-    assert data.max_length == 20
+    assert int(data.dataset("train").length.max()) == 19
+    assert data.max_length == 19
 
 
 def test_few_shots_are_seeded_and_balanced(table: Path) -> None:

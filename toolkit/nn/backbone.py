@@ -48,7 +48,7 @@ class Staged(ABC):
 def stages_of(net: nn.Module) -> list[list[nn.Module]]:
     """A network's parts from its input to its head, for thawing and for learning rates that fall towards the input.
 
-    A network that is not `Staged` is cut into its children in their order, lists element by element.
+    A network that is not `Staged` is cut into its children in their order, lists element by element; ``head`` is last.
 
     >>> net = nn.Sequential(nn.Linear(2, 3), nn.ReLU(), nn.Sequential(nn.Linear(3, 3), nn.Linear(3, 1)))
     >>> [[type(part).__name__ for part in stage] for stage in stages_of(net)]
@@ -57,7 +57,7 @@ def stages_of(net: nn.Module) -> list[list[nn.Module]]:
     if isinstance(net, Staged):
         return net.stages()
     stages: list[list[nn.Module]] = []
-    for child in net.children():
+    for _, child in sorted(net.named_children(), key=lambda named: named[0] == "head"):
         if isinstance(child, (nn.ModuleList, nn.Sequential)):
             stages += stages_of(child)
         elif next(child.parameters(), None) is not None:

@@ -2,8 +2,8 @@
 
 from torch import Tensor, nn
 
-from toolkit.language.networks.pooling import Kind, Pooling
 from toolkit.language.networks.text_network import TextNetwork
+from toolkit.language.pooling import Kind, Pooling
 
 
 class BagOfEmbeddings(TextNetwork):
@@ -16,7 +16,7 @@ class BagOfEmbeddings(TextNetwork):
         vocabulary_size: V.
         dim: D.
         dropout: Probability on the pooled embedding.
-        pooling: See `toolkit.language.networks.pooling.Pooling`.
+        pooling: See `toolkit.language.pooling.Pooling`.
 
     >>> import torch
     >>> net = BagOfEmbeddings(num_classes=3, vocabulary_size=65)

@@ -3,8 +3,8 @@
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
-from toolkit.language.networks.pooling import Kind, Pooling
 from toolkit.language.networks.text_network import TextNetwork
+from toolkit.language.pooling import Kind, Pooling
 
 
 class BidirectionalLSTM(TextNetwork):
@@ -21,7 +21,7 @@ class BidirectionalLSTM(TextNetwork):
         layers: How many, each over the one before.
         embedding: E; H if None.
         dropout: Probability on embeddings, between layers, and on what is pooled.
-        pooling: See `toolkit.language.networks.pooling.Pooling`.
+        pooling: See `toolkit.language.pooling.Pooling`.
 
     >>> import torch
     >>> net = BidirectionalLSTM(num_classes=3, vocabulary_size=65, hidden=16)

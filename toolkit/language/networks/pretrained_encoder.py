@@ -5,8 +5,8 @@ from typing import Any, Self
 from torch import Tensor, nn
 
 from toolkit.errors import UserError
-from toolkit.language.networks.pooling import Kind, Pooling
 from toolkit.language.networks.text_network import TextNetwork
+from toolkit.language.pooling import Kind, Pooling
 from toolkit.nn.backbone import Staged
 from toolkit.nn.hub import read_architecture, source_of
 from toolkit.nn.lora import LoRA, add_adapters
@@ -24,7 +24,7 @@ class PretrainedEncoder(TextNetwork, PretrainedNetwork, Staged):
         num_classes: K.
         pretrained: A folder with ``config.json`` and ``model.safetensors``, or a name on the Hugging Face hub; linked
             from the data's `PretrainedTokenizer`.
-        pooling: See `toolkit.language.networks.pooling.Pooling`.
+        pooling: See `toolkit.language.pooling.Pooling`.
         dropout: Probability on what is pooled.
         frozen: How many stages from the input on are not trained, and compute as in evaluation: 1 the embeddings, 2
             also the first block, ...; -1 all but the head.

@@ -4,8 +4,8 @@ import torch
 from torch import Tensor, nn
 
 from toolkit.errors import UserError
-from toolkit.language.networks.pooling import Kind, Pooling
 from toolkit.language.networks.text_network import TextNetwork
+from toolkit.language.pooling import Kind, Pooling
 from toolkit.nn.backbone import Staged
 
 MLP_RATIO = 4
@@ -26,7 +26,7 @@ class TextTransformer(TextNetwork, Staged):
         depth: Number of blocks.
         heads: Divides C.
         dropout: Probability on embeddings, attention weights, after attention and MLP, and on what is pooled.
-        pooling: See `toolkit.language.networks.pooling.Pooling`.
+        pooling: See `toolkit.language.pooling.Pooling`.
 
     Raises:
         UserError: Heads do not divide C, or a size below 1.

@@ -11,10 +11,10 @@ from tests.pretrained import tiny_bert
 from toolkit.errors import UserError
 from toolkit.language.networks.bag_of_embeddings import BagOfEmbeddings
 from toolkit.language.networks.bidirectional_lstm import BidirectionalLSTM
-from toolkit.language.networks.pooling import Pooling
 from toolkit.language.networks.pretrained_encoder import PretrainedEncoder
 from toolkit.language.networks.text_network import TextNetwork
 from toolkit.language.networks.text_transformer import TextTransformer
+from toolkit.language.pooling import Pooling
 from toolkit.nn.backbone import stage_parameters, stages_of
 from toolkit.nn.lora import LoRA
 
