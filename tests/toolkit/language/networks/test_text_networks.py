@@ -21,6 +21,7 @@ from toolkit.nn.lora import LoRA
 V, K = 40, 3
 NETS: dict[str, Callable[[], TextNetwork]] = {
     **{f"bag-{kind}": lambda kind=kind: BagOfEmbeddings(K, V, 8, pooling=kind) for kind in ("mean", "max", "attention")},
+    "ngrams": lambda: BagOfEmbeddings(K, V, 8, ngrams=3, buckets=50),
     **{f"lstm-{kind}": lambda kind=kind: BidirectionalLSTM(K, V, 8, 2, pooling=kind) for kind in ("mean", "max", "first")},
     **{f"transformer-{kind}": lambda kind=kind: TextTransformer(K, V, 20, 8, heads=2, pooling=kind) for kind in ("mean", "first")},
 }  # fmt: skip
@@ -142,3 +143,12 @@ def test_bags_do_not_know_order_and_others_do() -> None:
         built: nn.Module = net().eval()
         same = torch.allclose(built(token, mask), built(token.flip(1), mask), atol=1e-6)
         assert same == name.startswith("bag"), name
+
+
+def test_ngrams_are_pooled_with_the_tokens() -> None:
+    net = BagOfEmbeddings(K, V, 8, ngrams=2, buckets=1)  # all pairs share one embedding
+    token, mask = torch.tensor([[3, 4, 5, 9]]), torch.tensor([[True, True, True, False]])
+    rows = net.embedding.weight[[3, 4, 5, V, V]]
+    torch.testing.assert_close(net.forward_features(token, mask), rows.mean(dim=0, keepdim=True))
+    with pytest.raises(UserError, match="ngrams 0"):
+        BagOfEmbeddings(K, V, 8, ngrams=0)
