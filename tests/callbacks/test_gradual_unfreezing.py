@@ -104,7 +104,7 @@ def test_ranks_must_expect_what_is_frozen() -> None:
     for strategy in ("ddp", "ddp_find_unused_parameters_true"):
         trainer = Trainer(strategy=strategy, accelerator="cpu", devices=1, logger=False, enable_checkpointing=False)
         if strategy == "ddp":
-            with pytest.raises(UserError, match="write trainer.strategy: ddp_find_unused_parameters_true"):
+            with pytest.raises(UserError, match=r"write trainer\.strategy: ddp_find_unused_parameters_true"):
                 GradualUnfreezing().setup(trainer, task, "fit")
         else:
             GradualUnfreezing().setup(trainer, task, "fit")

@@ -8,6 +8,7 @@ from toolkit.errors import UserError
 from toolkit.language.networks.text_network import TextNetwork
 from toolkit.language.pooling import Kind, Pooling
 from toolkit.nn.backbone import Staged
+from toolkit.nn.cosine_head import CosineLinear
 from toolkit.nn.hub import read_architecture, source_of
 from toolkit.nn.lora import LoRA, add_adapters
 from toolkit.nn.pretrained import PretrainedNetwork, pretrained_enabled
@@ -26,6 +27,8 @@ class PretrainedEncoder(TextNetwork, PretrainedNetwork, Staged):
             from the data's `PretrainedTokenizer`.
         pooling: See `toolkit.language.pooling.Pooling`.
         dropout: Probability on what is pooled.
+        cosine_scale: Give the head the scaled cosine of `toolkit.nn.cosine_head.CosineLinear`, which the callback
+            `ImprintedHead` can fill; None: a linear layer.
         frozen: How many stages from the input on are not trained, and compute as in evaluation: 1 the embeddings, 2
             also the first block, ...; -1 all but the head.
         lora: Train low-rank adapters and the head, and nothing else.
@@ -42,6 +45,7 @@ class PretrainedEncoder(TextNetwork, PretrainedNetwork, Staged):
         pretrained: str | None,
         pooling: Kind = "mean",
         dropout: float = 0.1,
+        cosine_scale: float | None = None,
         frozen: int = 0,
         lora: LoRA | None = None,
         attention: Attention = "sdpa",
@@ -56,8 +60,11 @@ class PretrainedEncoder(TextNetwork, PretrainedNetwork, Staged):
         self.max_length = getattr(config, "max_position_embeddings", None)
         self.encoder = encoder
         self.pooling = Pooling(config.hidden_size, pooling)
-        nn.init.normal_(self.head.weight, std=0.02)
-        nn.init.zeros_(self.head.bias)
+        if cosine_scale is not None:
+            self.head = CosineLinear(config.hidden_size, num_classes, cosine_scale)
+        else:
+            nn.init.normal_(self.head.weight, std=0.02)
+            nn.init.zeros_(self.head.bias)
         if pretrained_enabled():
             self.load_pretrained()
         self.frozen = self._stages_to_freeze(frozen, lora)

@@ -30,7 +30,7 @@ class TextNetwork(nn.Module, ABC):
                 f"width {features}, dropout {dropout}."
             )
         self.dropout = nn.Dropout(dropout)
-        self.head = nn.Linear(features, num_classes)
+        self.head: nn.Linear = nn.Linear(features, num_classes)
 
     @abstractmethod
     def forward_features(self, token: Tensor, mask: Tensor) -> Tensor:
