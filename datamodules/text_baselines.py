@@ -1,12 +1,10 @@
 """What classifiers of texts score that know little. Shape legend: M texts, K classes."""
 
+import warnings
 from collections.abc import Sequence
 from typing import Any
 
 import torch
-from sklearn.feature_extraction.text import TfidfVectorizer
-from sklearn.linear_model import LogisticRegression
-from sklearn.metrics import f1_score
 from torch import Tensor
 
 from toolkit.types import Baseline
@@ -38,14 +36,24 @@ class TextBaselines:
 
     def _regress(self, texts: Sequence[str]) -> Tensor:
         if self._fitted is None:
-            words = TfidfVectorizer(ngram_range=(1, 2), sublinear_tf=True)
-            self._fitted = (
-                words,
-                LogisticRegression(C=10.0, max_iter=200).fit(words.fit_transform(self.texts), self.label.numpy()),
-            )
+            self._fitted = _fit(self.texts, self.label)
         words, classifier = self._fitted
         return torch.from_numpy(classifier.predict(words.transform(texts)))
 
     def _scores(self, predicted: Tensor, label: Tensor) -> dict[str, float]:
+        from sklearn.metrics import f1_score
+
         f1 = f1_score(label, predicted, labels=range(self.num_classes), average="macro", zero_division=0.0)
         return {"acc": float((predicted == label).double().mean()), "f1": float(f1)}
+
+
+def _fit(texts: Sequence[str], label: Tensor) -> tuple[Any, Any]:
+    from sklearn.exceptions import ConvergenceWarning
+    from sklearn.feature_extraction.text import TfidfVectorizer
+    from sklearn.linear_model import LogisticRegression
+
+    words, classifier = TfidfVectorizer(ngram_range=(1, 2), sublinear_tf=True), LogisticRegression(C=10.0, max_iter=200)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)  # the last digits of a baseline do not matter
+        classifier.fit(words.fit_transform(texts), label.numpy())
+    return words, classifier
