@@ -8,13 +8,14 @@ from toolkit.keys import sample_keys
 
 
 class LengthSampler(TrainSampler):
-    """The permutation of `TrainSampler`, sorted by length within windows of some batches, whose batches are shuffled.
+    """The permutation of `TrainSampler`, sorted by length within windows of some steps, which are then shuffled.
 
-    Every sample stands once in an epoch, in a batch that needs little padding.
+    Every sample stands once in an epoch, in a batch that needs little padding. Which samples make up an optimizer step
+    does not depend on into how many batches it is cut.
 
     Args:
         lengths: ``(length,)``, int64.
-        window: How many batches are sorted together.
+        window: The samples of how many optimizer steps are sorted together.
         length: Those of `TrainSampler`, like all behind it.
         batch_size: Samples in a global batch, over all ranks.
         seed: Seed of the run.
@@ -43,11 +44,11 @@ class LengthSampler(TrainSampler):
 
     def batches(self) -> Tensor:
         """``(batches, batch_size)``, sample numbers of the epoch."""
-        batches = super().batches()
+        steps = super().batches().view(-1, self.accumulate * self.batch_size)  # whole, however they are cut
         sorted_ones = []
-        for number, window in enumerate(torch.split(batches, self.window)):
+        for number, window in enumerate(torch.split(steps, self.window)):
             flat = window.flatten()
             flat = flat[self.lengths[flat].argsort(stable=True)].view_as(window)
             key = sample_keys(self.seed, self.epoch, torch.tensor([number + 1]))
             sorted_ones.append(flat[torch.randperm(len(flat), generator=torch.Generator().manual_seed(int(key)))])
-        return torch.cat(sorted_ones)
+        return torch.cat(sorted_ones).view(-1, self.batch_size)

@@ -43,7 +43,7 @@ class TextClassificationDataModule(BaseDataModule):
         shots: Train on so many texts of each class, drawn by ``split_seed``; None: on all.
         val_size: Share of ``train`` for validation, where there is no file; of the docstrings as much for test.
         split_seed: Which texts are held out or drawn; the same for all seeds of a run.
-        length_window: Sort so many batches at a time by length, so that there is less padding; 0: none.
+        length_window: Sort the texts of so many steps at a time by length, for less padding; 0: none.
         **loader: ``batch_size``, ``num_workers`` and ``eval_batch_size`` of `datamodules.base.BaseDataModule`.
 
     Raises:

@@ -168,6 +168,11 @@ def test_sorted_batches_hold_every_text_once_on_any_number_of_ranks() -> None:
     padded = sum(8 * int(lengths[batch].max()) for batch in whole)
     plain = sum(8 * int(lengths[batch].max()) for batch in torch.arange(200).view(25, 8))
     assert padded < 0.8 * plain
+    args = (lengths, 5, 203, 4, 7)
+    for step, batch in zip(
+        torch.stack([b.index for b in LengthSampler(*args, accumulate=2)]).view(-1, 8), whole, strict=True
+    ):
+        assert torch.equal(step, batch)  # however a step is cut
     one.first = 11
     assert all(torch.equal(x.index, y) for x, y in zip(one, whole[11:], strict=True))
     one.first = 0
