@@ -25,6 +25,8 @@ class BagOfEmbeddings(TextNetwork):
         pooling: See `toolkit.language.pooling.Pooling`.
         ngrams: Length of the longest sequences that count; 1: single tokens alone.
         buckets: How many embeddings the n-grams share.
+        token_dropout: Probability with which a token or n-gram is left out of a training text (Iyyer et al., "Deep
+            Unordered Composition Rivals Syntactic Methods for Text Classification", ACL 2015).
 
     Raises:
         UserError: A size below 1, or a dropout outside its range.
@@ -43,13 +45,15 @@ class BagOfEmbeddings(TextNetwork):
         pooling: Kind = "mean",
         ngrams: int = 1,
         buckets: int = 2**15,
+        token_dropout: float = 0.0,
     ) -> None:
         super().__init__(num_classes, dim, dropout)
-        if min(vocabulary_size, ngrams, buckets) < 1:
+        if min(vocabulary_size, ngrams, buckets) < 1 or not 0 <= token_dropout < 1:
             raise UserError(
-                f"BagOfEmbeddings: need sizes of at least 1, got vocabulary_size {vocabulary_size}, ngrams {ngrams}, "
-                f"buckets {buckets}."
+                f"BagOfEmbeddings: need sizes of at least 1 and 0 <= token_dropout < 1, got vocabulary_size "
+                f"{vocabulary_size}, ngrams {ngrams}, buckets {buckets}, token_dropout {token_dropout}."
             )
+        self.token_dropout = token_dropout
         self.ngrams, self.buckets = ngrams, buckets
         self.embedding = nn.Embedding(vocabulary_size + (buckets if ngrams > 1 else 0), dim)
         self.vocabulary_size = vocabulary_size
@@ -65,5 +69,9 @@ class BagOfEmbeddings(TextNetwork):
             code = code[:, :-1] * MULTIPLIER + token[:, n:]  # (B, T - n); wraps, which a hash may
             numbers.append(self.vocabulary_size + code % self.buckets)
             there.append(mask[:, n:])  # a sequence is there if its last token is
-        pooled: Tensor = self.pooling(self.embedding(torch.cat(numbers, dim=1)), torch.cat(there, dim=1))
+        found = torch.cat(there, dim=1)
+        if self.training and self.token_dropout:
+            kept = found & (torch.rand(found.shape, device=found.device) >= self.token_dropout)
+            found = kept.where(kept.any(dim=1, keepdim=True), found)  # a text keeps something
+        pooled: Tensor = self.pooling(self.embedding(torch.cat(numbers, dim=1)), found)
         return pooled

@@ -152,3 +152,13 @@ def test_ngrams_are_pooled_with_the_tokens() -> None:
     torch.testing.assert_close(net.forward_features(token, mask), rows.mean(dim=0, keepdim=True))
     with pytest.raises(UserError, match="ngrams 0"):
         BagOfEmbeddings(K, V, 8, ngrams=0)
+
+
+def test_left_out_tokens_leave_something() -> None:
+    net = BagOfEmbeddings(K, V, 8, token_dropout=0.9)
+    token, mask = torch.arange(6).view(2, 3), torch.ones(2, 3, dtype=torch.bool)
+    seen = torch.stack([net.forward_features(token, mask) for _ in range(50)])
+    assert seen.isfinite().all()
+    assert len(seen[:, 0].detach().unique(dim=0)) > 2
+    whole = net.embedding.weight[token].mean(dim=1)
+    torch.testing.assert_close(net.eval().forward_features(token, mask), whole)
