@@ -49,7 +49,7 @@ def _figure(lengths: dict[Stage, np.ndarray]) -> "Figure":
 
     figure = Figure(figsize=(6.0, 3.5), layout="constrained")
     axes = figure.add_subplot()
-    edges = np.linspace(0, max(part.max() for part in lengths.values()) + 1, BINS + 1)
+    edges = np.linspace(0, max(part.max() for part in lengths.values()) + 1, BINS + 1).tolist()
     for stage, part in lengths.items():
         label = f"{stage}: {len(part)}, median {np.median(part):.0f}, longest {part.max()}"
         axes.hist(part, bins=edges, density=True, histtype="step", label=label)
