@@ -6,6 +6,7 @@ from lightning.pytorch import Callback
 from lightning.pytorch.loggers import Logger
 
 from callbacks.best_checkpoint import BestCheckpoint
+from callbacks.classification_media import ConfusionMatrix
 from callbacks.csv_logger import MetricsCSV
 from callbacks.divergence_guard import DivergenceGuard
 from callbacks.environment_budget import EnvironmentBudget
@@ -13,9 +14,10 @@ from callbacks.episode_video import EpisodeVideo
 from callbacks.equal_batches import EqualBatches
 from callbacks.generated_images import Interpolation, Reconstructions, SampleGrid
 from callbacks.generated_text import GeneratedText
-from callbacks.image_media import ConfusionMatrix, InputImages, WorstErrors
+from callbacks.image_media import InputImages, WorstErrors
 from callbacks.last_checkpoint import LastCheckpoint
 from callbacks.learning_rate import StepLearningRate
+from callbacks.length_histogram import LengthHistogram
 from callbacks.online_knn import OnlineKNN
 from callbacks.out_of_memory import OutOfMemory
 from callbacks.prediction_writer import PredictionWriter
@@ -25,7 +27,7 @@ from callbacks.run_folder import RunFolder, new_run_folder, newest_run
 from callbacks.step_seed import StepSeed
 from callbacks.summary import RunSummary
 from callbacks.throughput import Throughput
-from callbacks.translation_media import LengthHistogram, TranslatedTexts
+from callbacks.translation_media import TranslatedTexts, TranslationLengths
 from callbacks.view_pairs import ViewPairs
 from callbacks.wandb_logger import QuietWandbLogger
 from toolkit.commands.parts import Run
@@ -33,6 +35,7 @@ from toolkit.generative.diffusion import DenoisingDiffusion
 from toolkit.generative.gan import GAN
 from toolkit.generative.vae import VAE
 from toolkit.language.language_model import LanguageModel
+from toolkit.language.text_classification import TextClassification
 from toolkit.language.translation import Translation
 from toolkit.reinforcement.reinforcement_task import ReinforcementTask
 from toolkit.secrets import mask
@@ -52,7 +55,8 @@ MEDIA: dict[type[Task], tuple[type[Callback], ...]] = {
     TwoViews: (ViewPairs,),  # type: ignore[type-abstract]
     Autoencoder: (Reconstructions,),
     LanguageModel: (GeneratedText,),
-    Translation: (TranslatedTexts, LengthHistogram),
+    Translation: (TranslatedTexts, TranslationLengths),
+    TextClassification: (ConfusionMatrix, LengthHistogram),
     ReinforcementTask: (EpisodeVideo,),  # type: ignore[type-abstract]
 }
 """The standard picture set of each family; a subclass of a task gets its parent's."""

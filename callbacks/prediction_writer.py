@@ -16,7 +16,7 @@ from torchmetrics.utilities.distributed import gather_all_tensors
 
 from toolkit.errors import UserError
 from toolkit.language.translation import Translation
-from toolkit.types import IGNORE_LABEL, ImagePrediction, Translations
+from toolkit.types import IGNORE_LABEL, ImagePrediction, TextPrediction, Translations
 
 
 @runtime_checkable
@@ -74,10 +74,12 @@ class ClassRows(Rows):
         self.top_k = top_k
         self._batches: list[KeptClasses] = []
 
-    def add(self, prediction: ImagePrediction) -> None:
+    def add(self, prediction: ImagePrediction | TextPrediction) -> None:
         """Keep the top classes."""
+        index = prediction.index
+        readable = prediction.readable if isinstance(prediction, ImagePrediction) else torch.ones_like(index).bool()
         top = prediction.probability.topk(min(self.top_k, prediction.probability.shape[1]), dim=1)
-        kept = (prediction.index, prediction.readable, top.values, top.indices)
+        kept = (index, readable, top.values, top.indices)
         self._batches.append(KeptClasses(*(part.cpu() for part in kept)))
 
     def gather(self, pl_module: LightningModule) -> None:
@@ -175,7 +177,11 @@ class TranslationRows(Rows):
             yield index, [" ".join(text.split()), f"{score:.6g}"]  # a line each
 
 
-ROWS: dict[type, Callable[[int], Rows]] = {ImagePrediction: ClassRows, Translations: TranslationRows}
+ROWS: dict[type, Callable[[int], Rows]] = {
+    ImagePrediction: ClassRows,
+    TextPrediction: ClassRows,
+    Translations: TranslationRows,
+}
 """How each kind of prediction is written; others are written field by field."""
 
 

@@ -49,6 +49,7 @@ class RunSummary(Callback):
             "epochs": trainer.current_epoch,
             "steps": trainer.global_step,
             "parameters": sum(parameter.numel() for parameter in pl_module.parameters()),
+            "trained_parameters": sum(p.numel() for p in pl_module.parameters() if p.requires_grad),
         }
 
     def add_best(self, trainer: Trainer, baseline: Baseline | None) -> None:
@@ -80,7 +81,8 @@ class RunSummary(Callback):
                     beside[other.name] = value
 
     def write(self) -> None:
-        """Write ``summary.json``."""
+        """Write ``summary.json``, with what the whole process has taken."""
+        self.values["process_cpu_seconds"] = _cpu_seconds()
         beside = self.folder / f"{self.FILE}.tmp"
         beside.write_text(json.dumps(self.values, indent=2) + "\n")
         os.replace(beside, self.folder / self.FILE)

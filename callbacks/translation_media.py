@@ -93,7 +93,7 @@ class TranslatedTexts(Callback):
             _log(trainer, "val/attention", lambda: _maps(pl_module, _some(shown, self.maps)))
 
 
-class LengthHistogram(Callback):
+class TranslationLengths(Callback):
     """At the end of an evaluation, how long translations and their references are: one sees what was cut short."""
 
     def on_test_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:

@@ -93,6 +93,12 @@ class BaseDataModule(DataSource, ABC):
         """Every sample of the test split once."""
         return self._evaluation_loader("test")
 
+    def train_in_order(self) -> DataLoader[Any]:
+        """Every sample of the training split once, in its order, on every rank: to measure, not to train."""
+        dataset = self.dataset("train")
+        sampler = EvaluationSampler(len(dataset), self.eval_batch_size)
+        return DataLoader(dataset, batch_size=None, sampler=sampler, **self._loader_options())
+
     def predict_dataloader(self) -> DataLoader[Any]:
         """What `predict` goes through: the test split, unless a subclass says otherwise."""
         return self._evaluation_loader("test")

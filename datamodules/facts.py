@@ -5,9 +5,11 @@ from collections.abc import Sequence
 from datamodules.base import BaseDataModule
 from datamodules.image_files import ImageFilesDataModule
 from datamodules.text_input import TextInputDataModule
+from datamodules.text_lines_input import TextLinesInputDataModule
 from datamodules.translation_input import TranslationInputDataModule
 from toolkit.errors import UserError
 from toolkit.language.language_model import LanguageModel
+from toolkit.language.text_classification import TextClassification
 from toolkit.language.translation import Translation
 from toolkit.selfsupervised.autoencoder import Autoencoder
 from toolkit.task import Task
@@ -15,8 +17,8 @@ from toolkit.vision.image_classification import ImageClassification
 
 FACTS = (
     *("num_classes", "class_names", "in_channels", "image_size", "pixel_mean", "pixel_std"),
-    *("vocabulary", "vocabulary_size", "block_size"),
-    *("source_vocabulary", "target_vocabulary", "source_vocabulary_size", "target_vocabulary_size", "max_length"),
+    *("vocabulary", "vocabulary_size", "block_size", "max_length", "pretrained"),
+    *("source_vocabulary", "target_vocabulary", "source_vocabulary_size", "target_vocabulary_size"),
     *("observation_shape", "num_states", "num_actions", "action_dim", "action_low", "action_high", "total_steps"),
 )
 """Properties linked from ``data`` to the arguments of the same name of ``model`` and ``model.net``."""
@@ -45,5 +47,9 @@ def input_data(task: Task, paths: Sequence[str], batch_size: int, num_workers: i
     if isinstance(task, Translation):
         return TranslationInputDataModule(
             list(paths), task.source_tokenizer, task.max_length, batch_size=batch_size, num_workers=num_workers
+        )
+    if isinstance(task, TextClassification):
+        return TextLinesInputDataModule(
+            list(paths), task.tokenizer, task.max_length, batch_size=batch_size, num_workers=num_workers
         )
     raise UserError(f"predict: no reader of files for {type(task).__name__}; leave --input out.")

@@ -79,6 +79,11 @@ class LinesDataModule(BaseDataModule):
         return self._corpus.tokenizer.size
 
     @property
+    def pretrained(self) -> str | None:
+        """The pretrained model that the tokenizer is of; None for one that was trained here."""
+        return self._corpus.tokenizer.pretrained
+
+    @property
     def block_size(self) -> int:
         """Tokens of the longest line, with its end."""
         return max(lines.block_size for lines in self._splits.values())

@@ -97,9 +97,12 @@ class TrainSampler(KeyedSampler):
     def __len__(self) -> int:
         return self.length // (self.batch_size * self.accumulate) * self.accumulate
 
+    def batches(self) -> Tensor:
+        """``(batches, batch_size)``: the sample numbers of the epoch's global batches."""
+        return self.permutation(self.length)[: len(self) * self.batch_size].view(-1, self.batch_size)
+
     def __iter__(self) -> Iterator[BatchIndex]:
-        order = self.permutation(self.length)
-        for batch in order[: len(self) * self.batch_size].view(-1, self.batch_size)[self.first :]:
+        for batch in self.batches()[self.first :]:
             yield BatchIndex(self.epoch, batch.chunk(self.world_size)[self.rank])
 
 

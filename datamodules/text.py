@@ -79,6 +79,11 @@ class TextDataModule(BaseDataModule):
         """V."""
         return self._corpus.tokenizer.size
 
+    @property
+    def pretrained(self) -> str | None:
+        """The pretrained model that the tokenizer is of; None for one that was trained here."""
+        return self._corpus.tokenizer.pretrained
+
     def dataset(self, stage: Stage) -> TokenBlocks:
         """The blocks of a split."""
         tokens = self._corpus.of(stage)

@@ -1,6 +1,6 @@
 """Lines of a user's files, for a language model to read."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -31,26 +31,20 @@ class TextInputDataModule(BaseDataModule):
 
     def __init__(self, paths: Sequence[str], tokenizer: Tokenizer, longest: int | None = None, **loader: Any) -> None:
         super().__init__(**loader)
-        files = [file for path in paths for file in text_files(existing(path, "--input"), "**/*.txt")]
         self._names: list[str] = []
         begin = np.array([first_token(tokenizer)], dtype=np.uint32)
         end = np.array([tokenizer.end_token] if tokenizer.end == "\n" else [], dtype=np.uint32)
         parts: list[np.ndarray] = []
         cut = 0
-        for file in files:
-            for number, line in enumerate("".join(read_document(file).pieces()).split("\n"), start=1):
-                if not line:
-                    continue
-                try:
-                    tokens = np.concatenate([begin, tokenizer.encode(line), end])
-                except UserError as error:
-                    raise UserError(f"{file}:{number}: {error}") from error
-                kept = tokens if longest is None else tokens[: longest + 1]
-                cut += len(kept) < len(tokens)
-                self._names.append(f"{file}:{number}")
-                parts.append(kept)
-        if not parts:
-            raise UserError(f"--input: no line of {', '.join(map(str, paths))} has text in it.")
+        for place, line in input_lines(paths):
+            try:
+                tokens = np.concatenate([begin, tokenizer.encode(line), end])
+            except UserError as error:
+                raise UserError(f"{place}: {error}") from error
+            kept = tokens if longest is None else tokens[: longest + 1]
+            cut += len(kept) < len(tokens)
+            self._names.append(place)
+            parts.append(kept)
         if cut:
             rank_zero_warn(
                 f"predict: {cut} of {len(parts)} lines are longer than {longest} tokens; their rest is not read."
@@ -65,3 +59,22 @@ class TextInputDataModule(BaseDataModule):
     def sample_name(self, index: int) -> str:
         """File and line number."""
         return self._names[index]
+
+
+def input_lines(paths: Sequence[str]) -> Iterator[tuple[str, str]]:
+    """Place and text of each line of files that is not empty.
+
+    Args:
+        paths: Files, and folders of ``.txt`` files.
+
+    Raises:
+        UserError: No such file, no UTF-8, or no line with text in it.
+    """
+    found = False
+    for file in [file for path in paths for file in text_files(existing(path, "--input"), "**/*.txt")]:
+        for number, line in enumerate("".join(read_document(file).pieces()).split("\n"), start=1):
+            if line:
+                found = True
+                yield f"{file}:{number}", line
+    if not found:
+        raise UserError(f"--input: no line of {', '.join(map(str, paths))} has text in it.")

@@ -15,6 +15,7 @@ from datamodules.replay_buffer import Priorities
 from datamodules.semi_supervised import SemiSupervisedDataModule
 from datamodules.source import DataSource
 from datamodules.text import TextDataModule
+from datamodules.text_classification import TextClassificationDataModule
 from datamodules.wrapped import LabelledSubsetDataModule
 from examples.parity import Parity
 from toolkit.generative.diffusion import DenoisingDiffusion
@@ -25,7 +26,9 @@ from toolkit.generative.vae import VAE
 from toolkit.language.char_tokenizer import CharTokenizer
 from toolkit.language.language_model import LanguageModel
 from toolkit.language.networks.attention_gru import AttentionGRU
+from toolkit.language.networks.bidirectional_lstm import BidirectionalLSTM
 from toolkit.language.networks.rnn import RNN
+from toolkit.language.text_classification import TextClassification
 from toolkit.language.translation import Translation
 from toolkit.nn.augmentation import Augmentation, RandomAffine, RandomCrop
 from toolkit.nn.corruption import GaussianNoise
@@ -168,6 +171,25 @@ ATTENTIVE_TRANSLATOR = (
     *("--model.net.encoder_depth=1", "--model.net.decoder_depth=1", "--model.net.dropout=0.0"),
 )
 
+
+def docstrings() -> BaseDataModule:
+    return TextClassificationDataModule(tokenizer=CharTokenizer(), max_length=4000, length_window=4)
+
+
+READING = (
+    *("--model=TextClassification", "--model.net=BidirectionalLSTM", "--model.net.hidden=4", "--model.net.dropout=0.1"),
+    *("--model.label_smoothing=0.1", "--data=TextClassificationDataModule", "--data.length_window=4"),
+)
+BAG = (
+    *(
+        "--model=TextClassification",
+        "--model.net=BagOfEmbeddings",
+        "--model.net.dim=8",
+        "--model.net.pooling=attention",
+    ),
+    *("--data=TextClassificationDataModule", "--data.length_window=4"),
+)
+
 FIXMATCH = ("--model=FixMatch", f"--model.augment={AUGMENT}", f"--model.strong={AUGMENT}", "--model.threshold=0.5")
 
 
@@ -279,6 +301,13 @@ CASES: dict[type[Task], Case] = {
         data=dates,
         arguments=RECURRENT_TRANSLATOR,
         without_noise=(*ATTENTIVE_TRANSLATOR, *SGD),  # likewise the keys' bias of attention
+    ),
+    TextClassification: Case(
+        net=lambda: BidirectionalLSTM(8, docstrings().vocabulary_size, hidden=4),
+        build=lambda net: TextClassification(net, 8, vocabulary=docstrings().vocabulary),
+        data=docstrings,
+        arguments=READING,
+        without_noise=BAG,
     ),
     FixMatch: Case(
         net=lambda: SmallCNN(in_channels=1, num_classes=10),

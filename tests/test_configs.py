@@ -11,6 +11,7 @@ from PIL import Image
 
 from cli import main
 from tests.conftest import ROOT
+from tests.pretrained import tiny_bert, tiny_gpt2
 
 FILES = [*(ROOT / "configs").rglob("*.yaml"), *ROOT.glob("examples/*.yaml")]
 CONFIGS = sorted(p.relative_to(ROOT).as_posix() for p in FILES if p.parent.name != "cluster")  # job templates
@@ -68,6 +69,9 @@ def data(workdir: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
         for language in ("de", "en"):
             lines = [f"{words[i % 3]} {language} {stage} {i}" for i in range(n)]
             Path(f"{stage}.{language}").write_text("\n".join(lines))
+    rows = [f"{words[n % 3]} {n},{'abc'[n % 3]}" for n in range(300)]
+    for split, some in (("train", rows[:200]), ("val", rows[200:241]), ("test", rows[259:])):
+        Path(f"{split}.csv").write_text("\n".join(["text,label", *some]))
     return {"data.path": "cifar.npz", "data.root": "images", "text": "text.txt", "lines": "names.txt"}
 
 
@@ -88,6 +92,12 @@ def overrides(config: str, data: dict[str, str]) -> list[str]:
         words += [f"--data.path={data['data.path']}"]
     if kind == "TextDataModule" and "path" in content["data"]["init_args"]:
         words += [f"--data.path={data['text']}"]
+    if kind == "TextClassificationDataModule" and "train" in content["data"]["init_args"]:
+        words += [f"--data.{split}={split}.csv" for split in ("train", "val", "test")]
+        words += ["--data.text_column=text", "--data.label_column=label"]
+    if content["data"].get("init_args", {}).get("tokenizer", {}).get("class_path") == "PretrainedTokenizer":
+        folder = (tiny_gpt2 if kind == "TextDataModule" else tiny_bert)(Path("pretrained"))
+        words += [f"--data.tokenizer.pretrained={folder}"]
     if kind == "LinesDataModule":
         words += [f"--data.path={data['lines']}"]
     if kind == "ParallelTextDataModule" and "train" in content["data"]["init_args"]:

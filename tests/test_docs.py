@@ -11,6 +11,7 @@ from PIL import Image
 from cli import main
 from tests.conftest import ROOT
 from tests.forked import quick_starts  # noqa: F401  # a fixture
+from tests.pretrained import tiny_bert
 
 PAGES = ["README.md", "CONTRIBUTING.md", *sorted(f"docs/{p.relative_to(ROOT / 'docs')}" for p in (ROOT / "docs").rglob("*.md"))]  # fmt: skip
 
@@ -67,6 +68,13 @@ def small_data(folder: Path) -> None:
         for language, lines in zip(("de", "en"), zip(*pairs, strict=True), strict=True):
             (folder / f"{name}.{language}").write_text("\n".join(lines))
         (folder / f"{name}.tsv").write_text("\n".join("\t".join(pair) for pair in pairs))
+    for split in ("train", "dev", "test"):
+        rows = [f"the {word} dog {n} of {split}\t{n % 2}" for n, word in enumerate(words[:200])]
+        (folder / f"{split}.tsv").write_text("\n".join(rows))
+        table = [f"the {word} dog {n} of {split},{n % 3}" for n, word in enumerate(words[:200])]
+        (folder / f"{split}.csv").write_text("\n".join(["text,category", *table]))
+        (folder / f"{split}.seq.in").write_text("\n".join(row.rpartition(",")[0] for row in table))
+        (folder / f"{split}.label").write_text("\n".join(str(n % 3) for n in range(200)))
     (folder / "texts").mkdir()
     for n in range(40):
         (folder / "texts" / f"{n}.txt").write_text(" ".join(words[100 * n : 100 * n + 100]))
@@ -80,6 +88,8 @@ def small_data(folder: Path) -> None:
 @pytest.mark.parametrize("page", [page for page in PAGES if (ROOT / page).exists() and commands(page)])
 def test_commands_run(page: str, workdir: Path, capsys: pytest.CaptureFixture[str]) -> None:
     small_data(workdir / "path" / "to")
+    if "path/to/minilm" in (ROOT / page).read_text():
+        tiny_bert(workdir / "path" / "to" / "minilm")
     for command in commands(page):
         if not command.startswith("python cli.py"):
             assert command.startswith(tuple(ELSEWHERE)), f"{page}: nobody runs {command!r}"

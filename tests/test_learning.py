@@ -105,6 +105,16 @@ def test_gpt_learns_python_s_manual(workdir: Path) -> None:
     assert float(metrics["val/bits_per_byte"]) < baseline["bits_per_byte"] - 0.8
 
 
+def test_text_classification_learns_where_docstrings_stand(workdir: Path) -> None:
+    """Far above the most frequent package, and about as well as logistic regression on TF-IDF, in some epochs."""
+    words = ["--trainer.accelerator=cpu", "--wandb.enabled=false"]
+    made = main(["fit", "--config", "configs/language/text_classification_topics.yaml", *words])
+    baseline = made.datamodule.baseline("test")
+    acc = float(made.trainer.callback_metrics["test/acc"])
+    assert acc > baseline.metrics["acc"] + 0.3
+    assert acc > baseline.others[0].metrics["acc"] - 0.05
+
+
 def test_lstm_learns_from_its_carried_state(workdir: Path) -> None:
     """Which way round the letters go cannot be told at the begin of a block, but from the block before."""
     draw = random.Random(0)

@@ -21,7 +21,7 @@ from torchmetrics import MetricCollection
 from toolkit.errors import UserError
 from toolkit.global_mean import GlobalMean, parameters_of
 from toolkit.metrics.running_means import RunningMeans
-from toolkit.nn.pretrained import without_pretrained
+from toolkit.nn.pretrained import PretrainedNetwork, without_pretrained
 from toolkit.optim.horizon import HorizonScheduler
 from toolkit.sharding import shard
 from toolkit.types import Baseline, Stage, StepOutput
@@ -339,6 +339,8 @@ class Task(LightningModule, ABC):
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Write down which task this is, and the accumulated means of every rank."""
         checkpoint["task"] = f"{type(self).__module__}.{type(self).__qualname__}"
+        if isinstance(self.net, PretrainedNetwork):
+            _describe(checkpoint, self.net.found_arguments())
         if self._trainer is not None and self.trainer.state.fn == "fit":
             states: Any = self.all_gather(self.means("train").state())  # ([ranks,] 2, 2, N)
             checkpoint["train_means"] = states.reshape(-1, *states.shape[-3:]).cpu()
@@ -407,6 +409,15 @@ class Task(LightningModule, ABC):
                     f"checkpoint {str(path)!r}: it was written by a task built in Python and does not describe its "
                     f"modules; load it with {cls.__name__}.load_from_checkpoint(path, net=net). ({error})"
                 ) from error
+
+
+def _describe(checkpoint: dict[str, Any], found: dict[str, Any]) -> None:
+    """Add what a network has found to its description, in copies: the task's own are also the run's config."""
+    parameters = checkpoint.get("hyper_parameters", {})
+    net = parameters.get("net")
+    if found and isinstance(net, dict):
+        net = {**net, "init_args": {**net.get("init_args", {}), **found}}
+        checkpoint["hyper_parameters"] = {**parameters, "net": net}
 
 
 def _is_plain(value: Any) -> bool:

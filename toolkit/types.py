@@ -139,3 +139,27 @@ class Translations(NamedTuple):
     """``(B,)``, float32, the log probability of the translation with its end, in nats."""
     index: Tensor  # type: ignore[assignment]  # hides tuple.index, which nobody calls on a batch
     """``(B,)``, int64, the text's number in its data set."""
+
+
+class LabelledTextBatch(NamedTuple):
+    """Texts as tokens with one label each, padded to the longest of the batch."""
+
+    token: Tensor
+    """``(B, T)``, int64, token numbers; any where the mask is false."""
+    mask: Tensor
+    """``(B, T)``, bool, where a token stands; in each row the first ones, at least one."""
+    label: Tensor
+    """``(B,)``, int64, class numbers in 0..K-1; ``IGNORE_LABEL`` where it is not known."""
+    index: Tensor  # type: ignore[assignment]  # hides tuple.index, which nobody calls on a batch
+    """``(B,)``, int64, the text's number in its data set."""
+    key: Tensor
+    """``(B,)``, int64, the text's key for `toolkit.keys`, a hash of (seed, epoch, index)."""
+
+
+class TextPrediction(NamedTuple):
+    """What `predict` writes for a batch of classified texts."""
+
+    probability: Tensor
+    """``(B, K)``, float32, each row sums to 1."""
+    index: Tensor  # type: ignore[assignment]  # hides tuple.index, which nobody calls on a batch
+    """``(B,)``, int64, the text's number in its data set."""

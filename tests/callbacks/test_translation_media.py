@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from callbacks.media import Image, Media, Table
-from callbacks.translation_media import LengthHistogram, TranslatedTexts
+from callbacks.translation_media import TranslatedTexts, TranslationLengths
 from datamodules.parallel_text import ParallelTextDataModule
 from datamodules.sampler import BatchIndex
 from tests.conformance import CASES
@@ -30,7 +30,7 @@ def test_pictures(logged: dict[str, Media]) -> None:
     V = data.target_vocabulary_size
     task = Translation(AttentionGRU(V, V, 8, 8), data.source_vocabulary, data.target_vocabulary).eval()
     trainer: Any = SimpleNamespace(sanity_checking=False, fast_dev_run=False, current_epoch=0, is_global_zero=True)
-    texts, lengths = TranslatedTexts(count=3, maps=2), LengthHistogram()
+    texts, lengths = TranslatedTexts(count=3, maps=2), TranslationLengths()
     texts.on_validation_epoch_start(trainer, task)
     lengths.on_test_epoch_start(trainer, task)
     before = torch.random.get_rng_state()

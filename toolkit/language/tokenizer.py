@@ -22,6 +22,9 @@ class Tokenizer(ABC):
         end: The text that the end of a document stands for: its token is the last one. None: there is no such token.
     """
 
+    pretrained: str | None = None
+    """Folder or name of the pretrained model whose tokens these are, if any."""
+
     def __init__(self, end: str | None) -> None:
         self.end = end
 
@@ -72,6 +75,15 @@ class Tokenizer(ABC):
     def decode(self, tokens: Sequence[int]) -> str:
         """The text of tokens; bytes that are no UTF-8, which only a model writes, are the replacement character."""
         return b"".join(self.spelling[token] for token in tokens).decode("utf-8", errors="replace")
+
+    def framed(self, tokens: np.ndarray, longest: int | None = None) -> np.ndarray:
+        """The tokens of a text as a classifier reads them: cut, between the marks that a pretrained model expects.
+
+        Args:
+            tokens: Of `encode`.
+            longest: How many there may be, marks included; None: any number.
+        """
+        return tokens[:longest]
 
     def vocabulary(self) -> dict[str, Any]:
         """This tokenizer as plain values."""

@@ -46,7 +46,7 @@ def without_pretrained() -> Iterator[None]:
 
 
 class PretrainedNetwork(nn.Module, ABC):
-    """A network whose constructor may load weights, and which then says how its pixels must be normalised.
+    """A network whose constructor may load weights, and which then says how its pixels must be normalised, if any.
 
     A constructor calls `load_pretrained` last, if weights were asked for and `pretrained_enabled` says so. It sets
     ``pixel_mean`` and ``pixel_std`` in either case, since they are part of the architecture that the weights expect.
@@ -64,6 +64,10 @@ class PretrainedNetwork(nn.Module, ABC):
         Raises:
             UserError: There is no such file, it does not fit, or the download failed.
         """
+
+    def found_arguments(self) -> dict[str, Any]:
+        """Plain constructor arguments that were read beside the weights, for a checkpoint to build the network from."""
+        return {}
 
 
 def download_state_dict(url: str) -> dict[str, Tensor]:

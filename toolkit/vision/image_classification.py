@@ -5,16 +5,14 @@ Shape legend: B batch, C channels, H height, W width, K classes.
 
 import math
 from collections.abc import Sequence
-from typing import Any
 
 import torch
 import torch.nn.functional as F
 from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
 from torch import Tensor, nn
-from torchmetrics import MetricCollection
-from torchmetrics.classification import MulticlassAccuracy, MulticlassCalibrationError, MulticlassF1Score
 
 from toolkit.errors import UserError
+from toolkit.metrics.classification import classification_metrics
 from toolkit.metrics.classifier_scores import Reading
 from toolkit.nn.augmentation import Augmentation, Mixing, to_float
 from toolkit.nn.normalize import Normalize
@@ -80,7 +78,12 @@ class ImageClassification(Task):
     ) -> None:
         _check(num_classes, class_names, class_weights, label_smoothing)
         super().__init__(
-            net, optimizer, scheduler, scheduler_config, metrics=_metrics(num_classes), scalars=("loss", "acc")
+            net,
+            optimizer,
+            scheduler,
+            scheduler_config,
+            metrics=classification_metrics(num_classes),
+            scalars=("loss", "acc"),
         )
         if isinstance(net, PretrainedNetwork) and net.pixel_mean is not None:
             pixel_mean, pixel_std = net.pixel_mean, net.pixel_std
@@ -178,19 +181,6 @@ class ImageClassification(Task):
         """Class probabilities of raw images."""
         probability = self._evaluation_logits(self.network_input(batch, training=False)).softmax(dim=1).float()
         return ImagePrediction(probability, batch.index, batch.label != IGNORE_LABEL)
-
-
-def _metrics(num_classes: int) -> MetricCollection:
-    common: dict[str, Any] = {"num_classes": num_classes, "ignore_index": IGNORE_LABEL, "validate_args": False}
-    metrics: dict[str, Any] = {
-        "f1": MulticlassF1Score(average="macro", **common),
-        "ece": MulticlassCalibrationError(n_bins=15, norm="l1", **common),
-    }
-    if num_classes > 5:
-        metrics["acc_top5"] = MulticlassAccuracy(top_k=5, average="micro", **common)
-    # torchmetrics would let two metrics share one state if it is equal after the first batch, which top-1 and top-5 are
-    # where that batch has no error.
-    return MetricCollection(metrics, compute_groups=False)
 
 
 def _check(

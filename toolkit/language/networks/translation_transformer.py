@@ -20,7 +20,7 @@ from toolkit.nn.byte_dropout import ByteDropout
 Tied = Literal["all", "target", "none"]
 
 
-class Attention(nn.Module):
+class TranslationAttention(nn.Module):
     """Multi-head attention.
 
     Args:
@@ -85,7 +85,7 @@ class EncoderLayer(nn.Module):
     def __init__(self, dim: int, heads: int, hidden: int, dropout: float, hidden_dropout: float) -> None:
         super().__init__()
         self.norm1, self.norm2 = nn.LayerNorm(dim), nn.LayerNorm(dim)
-        self.attention = Attention(dim, heads)
+        self.attention = TranslationAttention(dim, heads)
         self.mlp = FeedForward(dim, hidden, hidden_dropout)
         self.dropout = ByteDropout(dropout)
 
@@ -103,8 +103,8 @@ class DecoderLayer(nn.Module):
     def __init__(self, dim: int, heads: int, hidden: int, dropout: float, hidden_dropout: float) -> None:
         super().__init__()
         self.norm1, self.norm2, self.norm3 = nn.LayerNorm(dim), nn.LayerNorm(dim), nn.LayerNorm(dim)
-        self.attention = Attention(dim, heads)
-        self.cross = Attention(dim, heads)
+        self.attention = TranslationAttention(dim, heads)
+        self.cross = TranslationAttention(dim, heads)
         self.mlp = FeedForward(dim, hidden, hidden_dropout)
         self.dropout = ByteDropout(dropout)
 
