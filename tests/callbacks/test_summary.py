@@ -60,7 +60,7 @@ def test_the_file_holds_what_the_lines_say(tmp_path: Path) -> None:
     summary.write()
     assert sorted(file.name for file in tmp_path.iterdir()) == ["checkpoints", "summary.json"]
     written = json.loads((tmp_path / "summary.json").read_text())
-    assert 0 < written.pop("process_cpu_seconds") <= time.process_time()
+    assert written.pop("process_cpu_seconds") > 0
     assert written == {
         "train_wall_seconds": 12.34, "steps": 40, "monitor": "val/acc", "best": 0.75, "checkpoint": best,
         "baseline": "majority class", "baseline/val/acc": 0.1, "baseline/test/acc": 0.125, "test/acc": 0.5, "test/loss": 1.25,
