@@ -102,7 +102,7 @@ submit() { # NAME [options]: sets job and run
   job=$(value job <<<"$printed"); run=$(value run <<<"$printed")
 }
 finished() { # wait for the job's last word
-  for _ in $(seq 240); do
+  for _ in $(seq 480); do
     case $(state "$job") in COMPLETED | FAILED | CANCELLED | TIMEOUT | NODE_FAIL) break ;; esac
     sleep 1
   done
