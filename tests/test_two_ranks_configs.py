@@ -1,4 +1,4 @@
-"""Every config on two ranks, started by torchrun: it trains, and evaluates to what one rank gives; rows stay in order."""
+"""Every config on two ranks: it trains, and evaluates to what one rank gives; rows stay in order."""
 
 import csv
 import json
@@ -19,8 +19,7 @@ TWO = ["--trainer.devices=2", "--trainer.strategy=ddp"]
 
 def two_ranks(lines: list[list[str]], folder: Path) -> dict[str, float]:
     """Run command lines one after another on two ranks; the metrics of the last one."""
-    Path("lines.json").write_text(json.dumps(lines))
-    done = forked.call(work, [Path("lines.json"), Path("metrics.json")], cwd=folder, ranks=2)
+    done = forked.call(work, [lines, Path("metrics.json")], cwd=folder, ranks=2)
     assert done.returncode == 0, done.stderr[-3000:]
     metrics: dict[str, float] = json.loads(Path("metrics.json").read_text())
     return metrics
