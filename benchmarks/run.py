@@ -222,7 +222,7 @@ def main() -> None:
         for name in options.names or claims:
             if claims[name].get("hardware", "cpu") == "cpu":
                 RESULTS.mkdir(exist_ok=True)
-                run = str([claims[name].get(key) for key in ("script", "config", "args", "seeds")])
+                run = str([claims[name].get("script", name), claims[name].get("args")])
                 result = made[run] = made.get(run) or measure(claims[name], data)
                 (RESULTS / f"{name}.json").write_text(json.dumps(result, indent=2) + "\n")
     PAGE.write_text(render())
