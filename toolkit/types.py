@@ -163,3 +163,68 @@ class TextPrediction(NamedTuple):
     """``(B, K)``, float32, each row sums to 1."""
     index: Tensor  # type: ignore[assignment]  # hides tuple.index, which nobody calls on a batch
     """``(B,)``, int64, the text's number in its data set."""
+
+
+class DetectionBatch(NamedTuple):
+    """Images with any number of labelled boxes, as they come from the loader. M: the most boxes of an image.
+
+    Each image lies in the upper left corner of its place, zeros right of it and below it. Boxes are (left, top, right,
+    bottom) in pixels of the image as it lies here.
+    """
+
+    image: Tensor
+    """``(B, C, H, W)``, uint8, raw pixels in 0..255."""
+    size: Tensor
+    """``(B, 2)``, int64, height and width of each image within H and W."""
+    original_size: Tensor
+    """``(B, 2)``, int64, those of its file, in whose pixels boxes are predicted and compared."""
+    box: Tensor
+    """``(B, M, 4)``, float32; zeros for padding."""
+    label: Tensor
+    """``(B, M)``, int64, class numbers in 0..K-1; ``IGNORE_LABEL`` marks padding, which stands behind the boxes."""
+    crowd: Tensor
+    """``(B, M)``, bool, whether a box stands around many objects (COCO's ``iscrowd``): nothing learns from it, and a
+    detection within it counts neither as right nor as wrong."""
+    area: Tensor
+    """``(B, M)``, float32, of each object in pixels of its file, which says whether it counts as small or large."""
+    index: Tensor  # type: ignore[assignment]  # hides tuple.index, which nobody calls on a batch
+    """``(B,)``, int64, the image's number in its data set."""
+    key: Tensor
+    """``(B,)``, int64, the image's key for `toolkit.keys`, a hash of (seed, epoch, index)."""
+
+
+class Detections(NamedTuple):
+    """What `predict` writes for a batch of images in which objects are found. D: the most of an image."""
+
+    box: Tensor
+    """``(B, D, 4)``, float32, (left, top, right, bottom) in pixels of the image's file."""
+    score: Tensor
+    """``(B, D)``, float32, in ``[0, 1]``, the highest first; 0 for padding."""
+    label: Tensor
+    """``(B, D)``, int64, class numbers; ``IGNORE_LABEL`` marks padding, which stands behind the boxes."""
+    index: Tensor  # type: ignore[assignment]  # hides tuple.index, which nobody calls on a batch
+    """``(B,)``, int64, the image's number in its data set."""
+
+
+class SegmentationBatch(NamedTuple):
+    """Images with one label a pixel, as they come from the loader: raw pixels, not augmented, not normalised."""
+
+    image: Tensor
+    """``(B, C, H, W)``, uint8, raw pixels in 0..255."""
+    mask: Tensor
+    """``(B, H, W)``, int64, class numbers in 0..K-1; ``IGNORE_LABEL`` where a pixel counts nowhere."""
+    index: Tensor  # type: ignore[assignment]  # hides tuple.index, which nobody calls on a batch
+    """``(B,)``, int64, the image's number in its data set."""
+    key: Tensor
+    """``(B,)``, int64, the image's key for `toolkit.keys`, a hash of (seed, epoch, index)."""
+
+
+class SegmentationPrediction(NamedTuple):
+    """What `predict` writes for a batch of images whose pixels are classified."""
+
+    mask: Tensor
+    """``(B, H, W)``, int64, the likeliest class of each pixel."""
+    confidence: Tensor
+    """``(B, H, W)``, float32, its probability."""
+    index: Tensor  # type: ignore[assignment]  # hides tuple.index, which nobody calls on a batch
+    """``(B,)``, int64, the image's number in its data set."""
