@@ -28,6 +28,7 @@ class RandomApply(Transform):
         self.transform = transform
         self.p = p
         self.draws = transform.draws + 1
+        self.moves_pixels = transform.moves_pixels
 
     def make_params(self, u: Tensor) -> Tensor:
         """Whether to apply, ``(B,)``, bool; the last of ``(B, draws)`` uniforms decides."""
@@ -38,6 +39,8 @@ class RandomApply(Transform):
         chosen = self.make_params(u)
         if image.device.type == "cpu":
             picked = chosen.nonzero()[:, 0]
+            if not len(picked):  # not every transform takes a batch of none
+                return to_float(image)
             changed = self._changed(image[picked], u[picked])
             return to_float(image).clone().index_copy_(0, picked, changed)
         return choose(chosen, self._changed(image, u), to_float(image))

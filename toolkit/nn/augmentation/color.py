@@ -42,6 +42,7 @@ class ColorJitter(Transform):
     """
 
     draws = 8
+    moves_pixels = False
 
     def __init__(
         self, brightness: Factor = 0.0, contrast: Factor = 0.0, saturation: Factor = 0.0, hue: Factor = 0.0
@@ -104,6 +105,7 @@ class RandomGrayscale(Transform):
     """
 
     draws = 1
+    moves_pixels = False
 
     def __init__(self, p: float = 0.1) -> None:
         super().__init__()

@@ -28,6 +28,7 @@ class RandomErasing(Transform):
     """
 
     draws = 1 + RECTANGLE_DRAWS
+    moves_pixels = False
 
     def __init__(
         self,
