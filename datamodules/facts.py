@@ -16,7 +16,7 @@ from toolkit.task import Task
 from toolkit.vision.image_classification import ImageClassification
 
 FACTS = (
-    *("num_classes", "class_names", "in_channels", "image_size", "pixel_mean", "pixel_std"),
+    *("num_classes", "class_names", "category_ids", "in_channels", "image_size", "pixel_mean", "pixel_std"),
     *("vocabulary", "vocabulary_size", "block_size", "max_length", "pretrained"),
     *("source_vocabulary", "target_vocabulary", "source_vocabulary_size", "target_vocabulary_size"),
     *("observation_shape", "num_states", "num_actions", "action_dim", "action_low", "action_high", "total_steps"),
