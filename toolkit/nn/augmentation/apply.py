@@ -44,7 +44,7 @@ class RandomApply(Transform):
 
     def move_mask(self, mask: Tensor, u: Tensor) -> Tensor:
         """Move the labels of the same images."""
-        return self.make_params(u)[:, None, None].where(self.transform.move_mask(mask, u[:, :-1]), mask)
+        return choose(self.make_params(u), self.transform.move_mask(mask, u[:, :-1])[:, None], mask[:, None])[:, 0]
 
     def _changed(self, image: Tensor, u: Tensor) -> Tensor:
         changed = to_float(self.transform(image, u[:, :-1]))
