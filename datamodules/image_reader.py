@@ -4,6 +4,7 @@ import difflib
 import os
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 import torch
@@ -11,8 +12,15 @@ from torch import Tensor
 
 from toolkit.errors import UserError
 
+if TYPE_CHECKING:
+    from PIL.Image import Image, Resampling
+
 SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".pgm", ".ppm"})
 """Files with these endings are images."""
+
+
+Fit = Literal["crop", "stretch"]
+"""How pictures of any shape come to one size: the proportions kept and the middle cut out, or all of it resized."""
 
 
 class UnreadableImageError(Exception):
@@ -22,20 +30,23 @@ class UnreadableImageError(Exception):
 class ImageReader:
     """Decodes, turns upright by the EXIF tag, converts to grey or RGB, resizes and crops to one size.
 
-    The image is scaled, with its proportions kept, until its shorter side fits, and the middle is cut out.
+    The image is scaled, with its proportions kept, until its shorter side fits, and the middle is cut out; or it is
+    stretched, so that nothing is lost but its proportions.
 
     Args:
         image_size: ``(H, W)``.
         in_channels: 1 for grey, 3 for RGB.
+        fit: "crop" or "stretch".
     """
 
-    def __init__(self, image_size: tuple[int, int], in_channels: int) -> None:
+    def __init__(self, image_size: tuple[int, int], in_channels: int, fit: Fit = "crop") -> None:
         if in_channels not in (1, 3):
             raise UserError(f"data.init_args.in_channels: need 1 (grey) or 3 (RGB), got {in_channels}.")
         if min(image_size) < 1:
             raise UserError(f"data.init_args.image_size: need positive height and width, got {list(image_size)}.")
         self.image_size = image_size
         self.in_channels = in_channels
+        self.fit = fit
 
     def __call__(self, path: Path) -> Tensor:
         """Pixels of a file, ``(C, H, W)``, uint8.
@@ -43,21 +54,38 @@ class ImageReader:
         Raises:
             UnreadableImageError: Truncated, no image, or not to be opened.
         """
-        from PIL import Image, ImageOps
-
-        height, width = self.image_size
         try:
-            with Image.open(path) as image:
-                upright = ImageOps.exif_transpose(image)
-                if upright.mode.startswith("I;16"):  # 16 bits: Pillow would cut the values off at 255
-                    upright = Image.fromarray((np.asarray(upright) >> 8).astype(np.uint8))
-                converted = upright.convert("L" if self.in_channels == 1 else "RGB")
-            fitted = ImageOps.fit(converted, (width, height), method=Image.Resampling.BILINEAR)
+            return self.pixels(self.decode(path))
         except Exception as error:  # Pillow raises OSError, SyntaxError, ValueError, ... for damaged files
             reason = " ".join(str(error).split()) or type(error).__name__
             raise UnreadableImageError(f"cannot read {str(path)!r} ({reason})") from error
-        pixels = torch.from_numpy(np.array(fitted))  # (H, W) or (H, W, C)
+
+    def decode(self, path: Path) -> "Image":
+        """The whole picture, upright, grey or RGB; raises what Pillow does."""
+        from PIL import Image, ImageOps
+
+        with Image.open(path) as image:
+            upright = ImageOps.exif_transpose(image)
+            if upright.mode.startswith("I;16"):  # 16 bits: Pillow would cut the values off at 255
+                upright = Image.fromarray((np.asarray(upright) >> 8).astype(np.uint8))
+            return upright.convert("L" if self.in_channels == 1 else "RGB")
+
+    def pixels(self, picture: "Image") -> Tensor:
+        """Pixels of a picture at the size asked for, ``(C, H, W)``, uint8."""
+        from PIL.Image import Resampling
+
+        height, width = self.image_size
+        pixels = torch.from_numpy(np.array(self.fitted(picture, Resampling.BILINEAR)))  # (H, W) or (H, W, C)
         return pixels.reshape(height, width, self.in_channels).permute(2, 0, 1).contiguous()
+
+    def fitted(self, picture: "Image", method: "Resampling") -> "Image":
+        """A picture at the size asked for."""
+        from PIL import ImageOps
+
+        height, width = self.image_size
+        if self.fit == "stretch":
+            return picture.resize((width, height), method)
+        return ImageOps.fit(picture, (width, height), method=method)
 
     def blank(self) -> Tensor:
         """A black image, ``(C, H, W)``, uint8."""

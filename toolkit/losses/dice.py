@@ -14,10 +14,10 @@ from toolkit.types import IGNORE_LABEL
 def dice_loss(probability: Tensor, label: Tensor, smooth: float = 1.0) -> Tensor:
     """One minus the soft Dice coefficient of each image, the mean over the classes that its labels have.
 
-    For a class it is ``1 - (2 sum p y + s) / (sum p + sum y + s)`` over the labelled pixels, with y 1 where the label is
-    this class. Departures from the paper, which has one class and squares in the denominator: it is averaged over the
-    classes of the image, for an absent class has nothing to overlap with; ``s`` softens it where a class has few pixels.
-    An image's loss depends on no other, so that a mean over images is the same however they are batched.
+    For a class it is ``1 - (2 sum p y + s) / (sum p + sum y + s)`` over the labelled pixels, with y 1 where the label
+    is this class. Departures from the paper, which has one class and squares in the denominator: it is averaged over
+    the classes of the image, for an absent class has nothing to overlap with; ``s`` softens it where a class has few
+    pixels. An image's loss depends on no other, so that a mean over images is the same however they are batched.
 
     Args:
         probability: ``(B, K, H, W)``, floating, sums to 1 over K.

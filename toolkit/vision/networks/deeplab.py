@@ -11,10 +11,10 @@ from toolkit.vision.networks.segmentation_head import OneMapNetwork
 class DeepLabV3(OneMapNetwork):
     """A head that looks at the last map at several distances at once: atrous spatial pyramid pooling.
 
-    Chen, Papandreou, Schroff, Adam, "Rethinking Atrous Convolution for Semantic Image Segmentation", 2017; torchvision's
-    pyramid over any backbone. Departure: the backbone keeps its strides, where the paper dilates its last stages to an
-    output stride of 16 or 8; ask for the ``stride`` that suits the details. The branch of the whole image normalises
-    one value a channel and image, so that a training batch needs two images on each device.
+    Chen, Papandreou, Schroff, Adam, "Rethinking Atrous Convolution for Semantic Image Segmentation", 2017, with
+    torchvision's pyramid over any backbone. Departure: the backbone keeps its strides, where the paper dilates its last
+    stages to an output stride of 16 or 8; ask for the ``stride`` that suits the details. The branch of the whole image
+    normalises one value a channel and image, so that a training batch needs two images on each device.
 
     Args:
         backbone: A classifier's network; see `toolkit.nn.feature_maps.FeatureMaps`.

@@ -58,7 +58,9 @@ class SegmentationUNet(Staged, nn.Module):
     ) -> None:
         super().__init__()
         if not widths or min(widths) < 1:
-            raise UserError(f"SegmentationUNet.widths: need positive numbers, such as [16, 32, 64], got {list(widths)}.")
+            raise UserError(
+                f"SegmentationUNet.widths: need positive numbers, such as [16, 32, 64], got {list(widths)}."
+            )
         if stride < 1:
             raise UserError(f"SegmentationUNet.stride: need 1 or more, got {stride}; 1 answers for each pixel.")
         self.in_channels = in_channels
@@ -92,8 +94,8 @@ class SegmentationUNet(Staged, nn.Module):
         check_images(image, self.in_channels)
         if min(image.shape[2:]) < self.smallest:
             raise UserError(
-                f"SegmentationUNet: needs images of at least {self.smallest}x{self.smallest} pixels for so many widths, "
-                f"got {tuple(image.shape[2:])}; give fewer widths."
+                f"SegmentationUNet: needs images of at least {self.smallest}x{self.smallest} pixels for so many "
+                f"widths, got {tuple(image.shape[2:])}; give fewer widths."
             )
         x = self.stem(image)  # (B, widths[0], H / stride, W / stride)
         across = []
