@@ -119,7 +119,7 @@ class SegmentationDataModule(BaseDataModule, ABC):
         count = len(split) if images is None else min(images, len(split))
         index = torch.linspace(0, len(split) - 1, count, dtype=torch.float64).round().long()
         total = torch.zeros(256, dtype=torch.int64)
-        for part in index.split(64):
+        for part in torch.split(index, 64):
             total += split.masks(part).flatten().bincount(minlength=256)
         return total[: self.num_classes]
 

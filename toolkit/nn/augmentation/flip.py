@@ -35,7 +35,7 @@ class _RandomFlip(Transform):
 
     def move_mask(self, mask: Tensor, u: Tensor) -> Tensor:
         """Mirror the labels of the same images."""
-        return self(mask[:, None], u)[:, 0]
+        return self.forward(mask[:, None], u)[:, 0]
 
 
 class RandomHorizontalFlip(_RandomFlip):
