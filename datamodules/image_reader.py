@@ -13,11 +13,10 @@ from torch import Tensor
 from toolkit.errors import UserError
 
 if TYPE_CHECKING:
-    from PIL.Image import Image, Resampling
+    import PIL.Image
 
 SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".pgm", ".ppm"})
 """Files with these endings are images."""
-
 
 Fit = Literal["crop", "stretch"]
 """How pictures of any shape come to one size: the proportions kept and the middle cut out, or all of it resized."""
@@ -54,31 +53,17 @@ class ImageReader:
         Raises:
             UnreadableImageError: Truncated, no image, or not to be opened.
         """
-        try:
-            return self.pixels(self.decode(path))
-        except Exception as error:  # Pillow raises OSError, SyntaxError, ValueError, ... for damaged files
-            reason = " ".join(str(error).split()) or type(error).__name__
-            raise UnreadableImageError(f"cannot read {str(path)!r} ({reason})") from error
+        return self.pixels(open_image(path, self.in_channels))
 
-    def decode(self, path: Path) -> "Image":
-        """The whole picture, upright, grey or RGB; raises what Pillow does."""
-        from PIL import Image, ImageOps
-
-        with Image.open(path) as image:
-            upright = ImageOps.exif_transpose(image)
-            if upright.mode.startswith("I;16"):  # 16 bits: Pillow would cut the values off at 255
-                upright = Image.fromarray((np.asarray(upright) >> 8).astype(np.uint8))
-            return upright.convert("L" if self.in_channels == 1 else "RGB")
-
-    def pixels(self, picture: "Image") -> Tensor:
-        """Pixels of a picture at the size asked for, ``(C, H, W)``, uint8."""
+    def pixels(self, picture: "PIL.Image.Image") -> Tensor:
+        """Pixels of a decoded picture at the size asked for, ``(C, H, W)``, uint8."""
         from PIL.Image import Resampling
 
         height, width = self.image_size
         pixels = torch.from_numpy(np.array(self.fitted(picture, Resampling.BILINEAR)))  # (H, W) or (H, W, C)
         return pixels.reshape(height, width, self.in_channels).permute(2, 0, 1).contiguous()
 
-    def fitted(self, picture: "Image", method: "Resampling") -> "Image":
+    def fitted(self, picture: "PIL.Image.Image", method: "PIL.Image.Resampling") -> "PIL.Image.Image":
         """A picture at the size asked for."""
         from PIL import ImageOps
 
@@ -90,6 +75,34 @@ class ImageReader:
     def blank(self) -> Tensor:
         """A black image, ``(C, H, W)``, uint8."""
         return torch.zeros(self.in_channels, *self.image_size, dtype=torch.uint8)
+
+
+def open_image(path: Path, in_channels: int, size: tuple[int, int] | None = None) -> "PIL.Image.Image":
+    """A file decoded, turned upright by its EXIF tag, in grey or RGB.
+
+    Args:
+        path: The file.
+        in_channels: 1 for grey, 3 for RGB.
+        size: ``(H, W)`` that it was annotated with: a file that has it as it is stored, and not when it is upright, was
+            annotated as it is stored, and stays so.
+
+    Raises:
+        UnreadableImageError: Truncated, no image, or not to be opened.
+    """
+    import PIL.Image
+    from PIL import ImageOps
+
+    try:
+        with PIL.Image.open(path) as image:
+            upright = ImageOps.exif_transpose(image)
+            if size is not None and upright.size != (size[1], size[0]) == image.size:
+                upright = image
+            if upright.mode.startswith("I;16"):  # 16 bits: Pillow would cut the values off at 255
+                upright = PIL.Image.fromarray((np.asarray(upright) >> 8).astype(np.uint8))
+            return upright.convert("L" if in_channels == 1 else "RGB")
+    except Exception as error:  # Pillow raises OSError, SyntaxError, ValueError, ... for damaged files
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise UnreadableImageError(f"cannot read {str(path)!r} ({reason})") from error
 
 
 def image_files(folder: Path) -> Iterator[Path]:

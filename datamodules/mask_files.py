@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from datamodules.image_reader import ImageReader, UnreadableImageError
+from datamodules.image_reader import ImageReader, UnreadableImageError, open_image
 from datamodules.segmentation import IGNORED_BYTE, LabelledPixels, SegmentationArrays
 from toolkit.errors import UserError
 
@@ -128,12 +128,11 @@ class SegmentationFiles(LabelledPixels):
         return SegmentationArrays(*self.read(torch.arange(len(self))))
 
     def _pair(self, sample: int) -> tuple[Tensor, Tensor]:
-        try:
-            picture = self.reader.decode(self.paths[sample])
-        except Exception as error:
-            reason = UnreadableImageError(f"cannot read {str(self.paths[sample])!r} ({error})")
-            raise UserError(f"data: {reason}. Mend or remove the file.") from error
         mask = self.source(sample)
+        try:
+            picture = open_image(self.paths[sample], self.reader.in_channels, mask.shape)
+        except UnreadableImageError as error:
+            raise UserError(f"data: {error}. Mend or remove the file.") from error
         if mask.shape != picture.size[::-1]:
             raise UserError(
                 f"data: image {str(self.paths[sample])!r} has {list(picture.size[::-1])} pixels (height, width), its "
