@@ -24,6 +24,7 @@ from callbacks.prediction_writer import PredictionWriter
 from callbacks.preemption import Preemption
 from callbacks.progress import make_progress_bar
 from callbacks.run_folder import RunFolder, new_run_folder, newest_run
+from callbacks.segmentation_media import ClassIoU, PredictedMasks
 from callbacks.step_seed import StepSeed
 from callbacks.summary import RunSummary
 from callbacks.throughput import Throughput
@@ -44,11 +45,13 @@ from toolkit.selfsupervised.image_encoder import ImageEncoder
 from toolkit.selfsupervised.two_views import TwoViews
 from toolkit.task import Task
 from toolkit.vision.image_classification import ImageClassification
+from toolkit.vision.semantic_segmentation import SemanticSegmentation
 
 __all__ = ["PredictionWriter", "RunSummary", "new_run_folder", "newest_run"]
 
 MEDIA: dict[type[Task], tuple[type[Callback], ...]] = {
     ImageClassification: (InputImages, ConfusionMatrix, WorstErrors),
+    SemanticSegmentation: (PredictedMasks, ClassIoU),
     GAN: (SampleGrid, Interpolation),
     VAE: (SampleGrid, Interpolation, Reconstructions),
     DenoisingDiffusion: (SampleGrid,),

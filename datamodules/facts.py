@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 from datamodules.base import BaseDataModule
 from datamodules.image_files import ImageFilesDataModule
+from datamodules.segmentation_input import SegmentationInputDataModule
 from datamodules.text_input import TextInputDataModule
 from datamodules.text_lines_input import TextLinesInputDataModule
 from datamodules.translation_input import TranslationInputDataModule
@@ -14,6 +15,7 @@ from toolkit.language.translation import Translation
 from toolkit.selfsupervised.autoencoder import Autoencoder
 from toolkit.task import Task
 from toolkit.vision.image_classification import ImageClassification
+from toolkit.vision.semantic_segmentation import SemanticSegmentation
 
 FACTS = (
     *("num_classes", "class_names", "in_channels", "image_size", "pixel_mean", "pixel_std"),
@@ -30,10 +32,11 @@ def input_data(task: Task, paths: Sequence[str], batch_size: int, num_workers: i
     Raises:
         UserError: The task does not say what its input looks like.
     """
-    if isinstance(task, (ImageClassification, Autoencoder)):
+    if isinstance(task, (ImageClassification, Autoencoder, SemanticSegmentation)):
         if task.image_size is None:
             raise UserError("predict: the checkpoint does not say to which image_size files are resized.")
-        return ImageFilesDataModule(
+        reader = SegmentationInputDataModule if isinstance(task, SemanticSegmentation) else ImageFilesDataModule
+        return reader(
             paths=list(paths),
             image_size=task.image_size,
             in_channels=task.in_channels,

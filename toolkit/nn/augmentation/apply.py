@@ -45,6 +45,10 @@ class RandomApply(Transform):
             return to_float(image).clone().index_copy_(0, picked, changed)
         return choose(chosen, self._changed(image, u), to_float(image))
 
+    def move_mask(self, mask: Tensor, u: Tensor) -> Tensor:
+        """Move the labels of the same images."""
+        return choose(self.make_params(u), self.transform.move_mask(mask, u[:, :-1])[:, None], mask[:, None])[:, 0]
+
     def _changed(self, image: Tensor, u: Tensor) -> Tensor:
         changed = to_float(self.transform(image, u[:, :-1]))
         if changed.shape != image.shape:
