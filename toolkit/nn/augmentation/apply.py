@@ -28,7 +28,6 @@ class RandomApply(Transform):
         self.transform = transform
         self.p = p
         self.draws = transform.draws + 1
-        self.moves_pixels = transform.moves_pixels
 
     def make_params(self, u: Tensor) -> Tensor:
         """Whether to apply, ``(B,)``, bool; the last of ``(B, draws)`` uniforms decides."""

@@ -50,8 +50,6 @@ class Transform(nn.Module, ABC):
 
     draws: int
     """Uniform numbers taken for each sample."""
-    moves_pixels: bool = True
-    """Whether what an image shows may end up elsewhere in it, so that boxes and masks would no longer fit."""
 
     @abstractmethod
     def forward(self, image: Tensor, u: Tensor) -> Tensor:

@@ -22,7 +22,6 @@ class GaussianBlur(PixelTransform):
     """
 
     draws = 1
-    moves_pixels = False
 
     def __init__(self, kernel_size: int, sigma: float | tuple[float, float] = (0.1, 2.0)) -> None:
         super().__init__()

@@ -42,7 +42,6 @@ class ColorJitter(PixelTransform):
     """
 
     draws = 8
-    moves_pixels = False
 
     def __init__(
         self, brightness: Factor = 0.0, contrast: Factor = 0.0, saturation: Factor = 0.0, hue: Factor = 0.0
@@ -105,7 +104,6 @@ class RandomGrayscale(PixelTransform):
     """
 
     draws = 1
-    moves_pixels = False
 
     def __init__(self, p: float = 0.1) -> None:
         super().__init__()

@@ -28,7 +28,6 @@ class RandomErasing(PixelTransform):
     """
 
     draws = 1 + RECTANGLE_DRAWS
-    moves_pixels = False
 
     def __init__(
         self,
