@@ -4,7 +4,7 @@ import difflib
 import os
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 import torch
@@ -18,6 +18,9 @@ if TYPE_CHECKING:
 SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".pgm", ".ppm"})
 """Files with these endings are images."""
 
+Fit = Literal["crop", "stretch"]
+"""How pictures of any shape come to one size: the proportions kept and the middle cut out, or all of it resized."""
+
 
 class UnreadableImageError(Exception):
     """A file that is no readable image; says which and why."""
@@ -26,20 +29,23 @@ class UnreadableImageError(Exception):
 class ImageReader:
     """Decodes, turns upright by the EXIF tag, converts to grey or RGB, resizes and crops to one size.
 
-    The image is scaled, with its proportions kept, until its shorter side fits, and the middle is cut out.
+    The image is scaled, with its proportions kept, until its shorter side fits, and the middle is cut out; or it is
+    stretched, so that nothing is lost but its proportions.
 
     Args:
         image_size: ``(H, W)``.
         in_channels: 1 for grey, 3 for RGB.
+        fit: "crop" or "stretch".
     """
 
-    def __init__(self, image_size: tuple[int, int], in_channels: int) -> None:
+    def __init__(self, image_size: tuple[int, int], in_channels: int, fit: Fit = "crop") -> None:
         if in_channels not in (1, 3):
             raise UserError(f"data.init_args.in_channels: need 1 (grey) or 3 (RGB), got {in_channels}.")
         if min(image_size) < 1:
             raise UserError(f"data.init_args.image_size: need positive height and width, got {list(image_size)}.")
         self.image_size = image_size
         self.in_channels = in_channels
+        self.fit = fit
 
     def __call__(self, path: Path) -> Tensor:
         """Pixels of a file, ``(C, H, W)``, uint8.
@@ -47,13 +53,24 @@ class ImageReader:
         Raises:
             UnreadableImageError: Truncated, no image, or not to be opened.
         """
-        from PIL import Image, ImageOps
+        return self.pixels(open_image(path, self.in_channels))
+
+    def pixels(self, picture: "PIL.Image.Image") -> Tensor:
+        """Pixels of a decoded picture at the size asked for, ``(C, H, W)``, uint8."""
+        from PIL.Image import Resampling
 
         height, width = self.image_size
-        image = open_image(path, self.in_channels)
-        fitted = ImageOps.fit(image, (width, height), method=Image.Resampling.BILINEAR)
-        pixels = torch.from_numpy(np.array(fitted))  # (H, W) or (H, W, C)
+        pixels = torch.from_numpy(np.array(self.fitted(picture, Resampling.BILINEAR)))  # (H, W) or (H, W, C)
         return pixels.reshape(height, width, self.in_channels).permute(2, 0, 1).contiguous()
+
+    def fitted(self, picture: "PIL.Image.Image", method: "PIL.Image.Resampling") -> "PIL.Image.Image":
+        """A picture at the size asked for."""
+        from PIL import ImageOps
+
+        height, width = self.image_size
+        if self.fit == "stretch":
+            return picture.resize((width, height), method)
+        return ImageOps.fit(picture, (width, height), method=method)
 
     def blank(self) -> Tensor:
         """A black image, ``(C, H, W)``, uint8."""

@@ -2,7 +2,7 @@
 
 from toolkit.nn.augmentation.affine import RandomAffine
 from toolkit.nn.augmentation.apply import RandomApply
-from toolkit.nn.augmentation.base import Augmentation, Transform, to_float
+from toolkit.nn.augmentation.base import Augmentation, PixelTransform, Transform, to_float
 from toolkit.nn.augmentation.blur import GaussianBlur
 from toolkit.nn.augmentation.box_flip import HorizontalBoxFlip, VerticalBoxFlip
 from toolkit.nn.augmentation.box_zoom import RandomZoom
@@ -24,6 +24,7 @@ __all__ = [
     "Mixing",
     "Mixup",
     "MixupOrCutMix",
+    "PixelTransform",
     "RandomAffine",
     "RandomApply",
     "RandomCrop",

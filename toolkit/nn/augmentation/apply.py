@@ -28,7 +28,6 @@ class RandomApply(Transform):
         self.transform = transform
         self.p = p
         self.draws = transform.draws + 1
-        self.moves_pixels = transform.moves_pixels
 
     def make_params(self, u: Tensor) -> Tensor:
         """Whether to apply, ``(B,)``, bool; the last of ``(B, draws)`` uniforms decides."""
@@ -44,6 +43,10 @@ class RandomApply(Transform):
             changed = self._changed(image[picked], u[picked])
             return to_float(image).clone().index_copy_(0, picked, changed)
         return choose(chosen, self._changed(image, u), to_float(image))
+
+    def move_mask(self, mask: Tensor, u: Tensor) -> Tensor:
+        """Move the labels of the same images."""
+        return choose(self.make_params(u), self.transform.move_mask(mask, u[:, :-1])[:, None], mask[:, None])[:, 0]
 
     def _changed(self, image: Tensor, u: Tensor) -> Tensor:
         changed = to_float(self.transform(image, u[:, :-1]))

@@ -12,7 +12,8 @@ from torch import Tensor, nn
 
 from toolkit.errors import UserError
 from toolkit.keys import keyed_uniform, view_keys
-from toolkit.nn.augmentation.base import Augmentation, Transform
+from toolkit.nn.augmentation.apply import RandomApply
+from toolkit.nn.augmentation.base import Augmentation, PixelTransform
 from toolkit.types import IGNORE_LABEL, DetectionBatch
 
 
@@ -71,7 +72,7 @@ class DetectionAugmentation(nn.Module):
                     "photometric."
                 )
         for change in photometric.transforms if photometric is not None else ():
-            if cast(Transform, change).moves_pixels:
+            if not _stays_in_place(change):
                 raise UserError(
                     f"DetectionAugmentation.photometric: {type(change).__name__} moves pixels and would leave the "
                     "boxes behind; write HorizontalBoxFlip, VerticalBoxFlip or RandomZoom among the transforms."
@@ -97,6 +98,12 @@ class DetectionAugmentation(nn.Module):
                 image = self.photometric(batch.image, view_keys(batch.key, 0))
                 batch = batch._replace(image=image * inside(batch))
         return batch
+
+
+def _stays_in_place(transform: nn.Module) -> bool:
+    if isinstance(transform, RandomApply):
+        return _stays_in_place(transform.transform)
+    return isinstance(transform, PixelTransform)
 
 
 def inside(batch: DetectionBatch) -> Tensor:
