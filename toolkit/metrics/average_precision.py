@@ -105,10 +105,11 @@ class CocoAveragePrecision(Metric):
     def compute(self) -> dict[str, Tensor]:
         """The means over all images."""
         images = sorted({int(image) for image in self._rows("image")[:, 0]})
-        true = _annotations(self._rows("true_ids"), self._rows("true"))
+        true_ids = self._rows("true_ids")
+        true = _annotations(true_ids, self._rows("true"))
         found = _annotations(self._rows("found_ids"), self._rows("found"))
         precision, recall = _evaluate(images, found, true, self.num_classes)
-        count = np.bincount([box["category_id"] for box in true if not box["iscrowd"]], minlength=self.num_classes)
+        count = np.bincount(true_ids[true_ids[:, 2] == 0, 1], minlength=self.num_classes)
         self.curves = ClassCurves(precision[:, :, :, 0, -1], recall[:, :, 0, -1], count)
         values = {
             "map": _mean(precision[:, :, :, 0, -1]),

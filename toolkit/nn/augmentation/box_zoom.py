@@ -79,7 +79,7 @@ class RandomZoom(BoxTransform):
     def _zoomed(self, batch: DetectionBatch, params: ZoomParameters) -> Tensor:
         image, within = to_float(batch.image), inside(batch)
         B, _, H, W = image.shape
-        grid = torch.empty(B, H, W, 2, device=image.device)
+        grid = torch.empty(B, H, W, 2, dtype=torch.float32, device=image.device)
         for axis, n in enumerate((H, W)):
             # The middle of each pixel of the result, in pixels of the image.
             middle = torch.arange(n, device=image.device) + 0.5
