@@ -94,6 +94,11 @@ class ObjectDetection(Task):
     def step(self, batch: DetectionBatch, stage: Stage) -> StepOutput:
         """Losses of a batch, and in evaluation its detections from the same pass."""
         training = stage == "train"
+        if torch.finfo(batch.box.dtype).bits < 32:
+            raise UserError(
+                f"trainer.precision: {batch.box.dtype} would round boxes to several pixels; write bf16-mixed, 16-mixed "
+                "or 32-true."
+            )
         if training and self.augment is not None:
             batch = self.augment(batch)
         B = len(batch.image)

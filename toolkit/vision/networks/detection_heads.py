@@ -20,6 +20,7 @@ from torchvision.models.detection.ssd import SSD
 from torchvision.ops import box_iou
 
 from toolkit.keys import keyed_uniform
+from toolkit.nn.precision import at_least_float32
 
 Boxes = dict[str, Tensor]
 """Of one image: "boxes" ``(M, 4)``, "labels" ``(M,)`` and, of detections, "scores" ``(M,)``."""
@@ -125,9 +126,9 @@ def _two_stages(
     rpn, B = model.rpn, len(images.image_sizes)
     maps = list(features.values())
     objectness, deltas = rpn.head(maps)
-    anchors = rpn.anchor_generator(images, [m.float() for m in maps])
+    anchors = rpn.anchor_generator(images, [at_least_float32(m) for m in maps])
     per_level = [o[0].numel() for o in objectness]
-    objectness, deltas = (x.float() for x in concat_box_prediction_layers(objectness, deltas))  # (B * A, 1 | 4)
+    objectness, deltas = map(at_least_float32, concat_box_prediction_layers(objectness, deltas))  # (B * A, 1 | 4)
     decoded = rpn.box_coder.decode(deltas.detach(), anchors).view(B, -1, 4)
     proposals, _ = rpn.filter_proposals(decoded, objectness, images.image_sizes, per_level)
     losses: dict[str, Tensor] = {}
@@ -168,10 +169,11 @@ def _second_stage(
         chosen = [boxes[rows] for boxes, rows in zip(proposals, sampled, strict=True)]
         wanted = heads.box_coder.encode(goals, chosen)
         proposals = proposals if detects else chosen
-    pooled = heads.box_head(heads.box_roi_pool(features, proposals, images.image_sizes))
-    logits, deltas = (x.float() for x in heads.box_predictor(pooled))
+    precise = {name: at_least_float32(m) for name, m in features.items()}  # as boxes are
+    pooled = heads.box_roi_pool(precise, proposals, images.image_sizes).to(next(iter(features.values())).dtype)
+    logits, deltas = map(at_least_float32, heads.box_predictor(heads.box_head(pooled)))
     lengths = [len(boxes) for boxes in proposals]
-    by_image = list(zip(logits.split(lengths), deltas.split(lengths), strict=True))
+    by_image = list(zip(torch.split(logits, lengths), torch.split(deltas, lengths), strict=True))
     losses: dict[str, Tensor] = {}
     if targets is not None:
         rows = sampled if detects else [slice(None)] * len(lengths)
@@ -197,8 +199,8 @@ def _one_stage(
     detects: bool,
 ) -> DetectorOutput:
     maps = list(features.values())
-    outputs: dict[str, Tensor] = {name: x.float() for name, x in model.head(maps).items()}  # (B, A, ...)
-    anchors = model.anchor_generator(images, [m.float() for m in maps])
+    outputs: dict[str, Tensor] = {name: at_least_float32(x) for name, x in model.head(maps).items()}  # (B, A, ...)
+    anchors = model.anchor_generator(images, [at_least_float32(m) for m in maps])
     places = [m.shape[2] * m.shape[3] for m in maps]
     per_level = [n * (len(anchors[0]) // sum(places)) for n in places]
     losses: dict[str, Tensor] = {}

@@ -64,7 +64,6 @@ class RetinaNet(PyramidDetector):
             nms_thresh=nms_threshold,
             detections_per_img=max_detections,
         )
-        for part in ("classification_head", "regression_head"):
-            for layer in self.model.head.get_submodule(part).get_submodule("conv").modules():
-                if isinstance(layer, nn.Conv2d):
-                    nn.init.kaiming_normal_(layer.weight, mode="fan_out", nonlinearity="relu")
+        for name, layer in self.model.named_modules():
+            if isinstance(layer, nn.Conv2d) and ".conv." in name:
+                nn.init.kaiming_normal_(layer.weight, mode="fan_out", nonlinearity="relu")
