@@ -1,5 +1,6 @@
 """Enlarged and reduced images and their boxes. Shape legend: B batch, C channels, H height, W width, M boxes."""
 
+import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -59,8 +60,7 @@ class RandomZoom(BoxTransform):
 
     def make_params(self, u: Tensor, size: Tensor) -> ZoomParameters:
         """Factors and places from ``(B, 3)`` uniforms, for images of sizes ``(B, 2)``."""
-        low, high = torch.tensor(self.scale).log().tolist()
-        scale = between(u[:, 0], (low, high)).exp()
+        scale = between(u[:, 0], (math.log(self.scale[0]), math.log(self.scale[1]))).exp()
         return ZoomParameters(scale, u[:, 1:] * (1 - scale[:, None]) * size)
 
     def forward(self, batch: DetectionBatch, u: Tensor) -> DetectionBatch:
