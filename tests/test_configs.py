@@ -11,6 +11,7 @@ from PIL import Image
 
 from cli import main
 from tests.conftest import ROOT
+from tests.datamodules.detection_data import coco, voc
 from tests.pretrained import tiny_bert, tiny_gpt2
 
 FILES = [*(ROOT / "configs").rglob("*.yaml"), *ROOT.glob("examples/*.yaml")]
@@ -72,6 +73,9 @@ def data(workdir: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
     rows = [f"{words[n % 3]} {n},{'abc'[n % 3]}" for n in range(300)]
     for split, some in (("train", rows[:200]), ("val", rows[200:241]), ("test", rows[259:])):
         Path(f"{split}.csv").write_text("\n".join(["text,label", *some]))
+    coco(Path("coco"), count=24)
+    objects = {f"{n:06d}": [("dog" if n % 2 else "cat", 0, (3, 4, 25, 18))] for n in range(24)}
+    voc(Path("voc"), {"train": list(objects)[:12], "val": list(objects)[12:19], "test": list(objects)[19:]}, **objects)
     return {"data.path": "cifar.npz", "data.root": "images", "text": "text.txt", "lines": "names.txt"}
 
 
@@ -104,6 +108,10 @@ def overrides(config: str, data: dict[str, str]) -> list[str]:
         words += [f"--data.{stage}=[{stage}.de,{stage}.en]" for stage in ("train", "val", "test")]
     if kind in ("ImageFolderDataModule", "ImageNetDataModule"):
         words += [f"--data.root={data['data.root']}", "--data.image_size=64", "--data.num_workers=0"]
+    if kind == "CocoDetectionDataModule":
+        words += ["--data.train={annotations: coco/a.json, images: coco/images}"]
+    if kind == "VocDetectionDataModule":
+        words += ["--data.root=voc"]
     words += [f"{name}=0.1" for name in places("val_size", content["data"], "--data")]
     if content["data"].get("init_args", {}).get("batch_size", 0) > 20:
         words += ["--data.batch_size=20"]
