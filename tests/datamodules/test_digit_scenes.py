@@ -65,7 +65,7 @@ def test_digits_stand_out_from_what_is_around_them() -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"digits": (0, 3)}, r"digits: need \[fewest, most\] from 1 up, got \[0, 3\]"),
+        ({"digits": (4, 3)}, r"digits: need 0 <= fewest <= most and 1 <= most, got \[4, 3\]"),
         ({"scale": (3.0, 2.0)}, r"scale: need \[least, most\] from 1 up, got \[3.0, 2.0\]"),
         ({"image_size": (32, 96)}, r"image_size: \[32, 96\] is too small .* at least 40 pixels"),
     ],
