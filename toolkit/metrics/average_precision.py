@@ -77,7 +77,7 @@ class CocoAveragePrecision(Metric):
     def update(self, prediction: Detections, batch: DetectionBatch) -> None:
         """Note the boxes of a batch, the true ones in pixels of their files."""
         index = batch.index
-        scale = (batch.original_size / batch.size.clamp(min=1)).flip(1).repeat(1, 2)  # (B, 4), of x and y
+        scale = (batch.original_size.float() / batch.size.clamp(min=1)).flip(1).repeat(1, 2)  # (B, 4), of x and y
         found = prediction.label != IGNORE_LABEL  # (B, D)
         true = batch.label != IGNORE_LABEL  # (B, M)
         self._append("image", index[:, None])

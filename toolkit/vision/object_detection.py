@@ -124,7 +124,7 @@ class ObjectDetection(Task):
     def _prediction(self, found: list[Boxes], batch: DetectionBatch) -> Detections:
         """Detections as tensors, in pixels of the files."""
         most = max(len(boxes["scores"]) for boxes in found)
-        scale = (batch.original_size / batch.size).flip(1).repeat(1, 2)  # (B, 4), of x and y
+        scale = (batch.original_size.float() / batch.size).flip(1).repeat(1, 2)  # (B, 4), of x and y
 
         def padded(name: str, value: float) -> Tensor:
             return torch.stack([_pad_rows(boxes[name], most, value) for boxes in found])
