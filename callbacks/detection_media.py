@@ -93,8 +93,9 @@ class DetectedBoxes(EvaluationPicture):
 
 def pair_of(prediction: Detections, batch: DetectionBatch, row: int) -> Pair:
     """An image of a batch, on the CPU, with the detections in its pixels."""
-    height, width = batch.size[row].tolist()
-    scale = (batch.size[row].float() / batch.original_size[row]).flip(0).repeat(2)  # (4,), of x, y, x and y
+    size = batch.size[row].clamp(min=1)  # one black pixel of what could not be read
+    height, width = size.tolist()
+    scale = (size.float() / batch.original_size[row]).flip(0).repeat(2)  # (4,), of x, y, x and y
     true = (batch.box[row], batch.label[row], batch.crowd[row])
     found = (prediction.box[row] * scale, prediction.score[row], prediction.label[row])
     return Pair(*(field.cpu() for field in (batch.image[row, :, :height, :width], *true, *found)))
@@ -128,16 +129,20 @@ class PrecisionCurves(Callback):
         """Refuse other tasks."""
         _check_task(self, pl_module)
 
+    def __init__(self) -> None:
+        self._last: ClassCurves | None = None
+
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Draw an evaluation of its own; keep one of a fit, which is not the check before the first epoch."""
+        assert isinstance(pl_module, ObjectDetection)
+        self._last = None if trainer.sanity_checking else pl_module.class_curves("val")
+        if trainer.state.fn == "validate":
+            self._draw(trainer, self._last, pl_module.class_names, "val")
+
     def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Draw the last validation."""
         assert isinstance(pl_module, ObjectDetection)
-        self._draw(trainer, pl_module.class_curves("val"), pl_module.class_names, "val")
-
-    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Draw an evaluation of its own."""
-        assert isinstance(pl_module, ObjectDetection)
-        if trainer.state.fn == "validate":
-            self._draw(trainer, pl_module.class_curves("val"), pl_module.class_names, "val")
+        self._draw(trainer, self._last, pl_module.class_names, "val")
 
     def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Draw the test."""

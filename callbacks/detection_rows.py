@@ -14,6 +14,7 @@ from lightning.pytorch import LightningModule, Trainer
 from callbacks.detection_media import boxes_and_texts, pair_of
 from callbacks.drawn_boxes import drawn_boxes
 from callbacks.prediction_rows import Rows, gather_rows, sample_name, unreadable
+from toolkit.errors import UserError
 from toolkit.types import IGNORE_LABEL, DetectionBatch, Detections
 from toolkit.vision.object_detection import ObjectDetection
 
@@ -25,15 +26,16 @@ DRAWN_SCORE = 0.3
 class NumberedImages(Protocol):
     """A DataModule whose annotation files number the images."""
 
-    def image_id(self, index: int) -> int:
+    def image_id(self, index: int) -> int | str:
         """What the annotation file calls an image of the prediction set."""
 
 
 class DetectionRows(Rows):
     """A row a detection, and one of empty fields for an image without any.
 
-    Beside the CSV lie a JSON of its name in COCO's format of results, with the ids of images and categories of the
-    annotation files, and a folder of its name and ``_drawn`` with the images as the network sees them and their boxes.
+    Beside the CSV lie a JSON of its name in COCO's format of results, with the annotation file's ids of categories and,
+    of a DataModule's own images, of images; and a folder of its name and ``_drawn`` with the images as the network sees
+    them and their boxes.
 
     Args:
         top_k: Not used.
@@ -45,6 +47,8 @@ class DetectionRows(Rows):
     def begin(self, trainer: Trainer, pl_module: LightningModule, target: Path) -> None:
         """Make the folder of the drawn images."""
         assert isinstance(pl_module, ObjectDetection)
+        if target.suffix == ".json":
+            raise UserError(f"output: {str(target)!r} is the CSV, beside which a .json is written; name it .csv.")
         self._trainer, self._task, self._target = trainer, pl_module, target
         self._folder = target.with_name(f"{target.stem}_drawn")
         self._folder.mkdir(parents=True, exist_ok=True)

@@ -1,12 +1,13 @@
 """The DataModule over annotated image files, whatever the format of the annotations."""
 
-from abc import ABC
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from typing import Any, Literal
 
 import torch
+from torch import Tensor
 
-from datamodules.annotated_images import AnnotatedImage
+from datamodules.annotated_images import AnnotatedImage, PackedBoxes
 from datamodules.detection import DetectionDataModule, DetectionFiles, DetectionImages
 from datamodules.fitted_reader import FittedReader
 from datamodules.image_folder import PIXEL_MEAN, PIXEL_STD
@@ -58,7 +59,7 @@ class AnnotatedFilesDataModule(DetectionDataModule, ABC):
             split_seed: Which.
         """
         if not images["train"]:
-            raise UserError("data: there is no image left to train on.")
+            raise UserError(f"data: there is no image left to train on; {self.remedy('train')}.")
         for stage, size in (("test", test_size), ("val", val_size)):
             if stage not in images and size:
                 images["train"], images[stage] = hold_out(images["train"], size, split_seed)  # type: ignore[index]
@@ -66,14 +67,23 @@ class AnnotatedFilesDataModule(DetectionDataModule, ABC):
 
     def build(self, stage: Stage) -> DetectionImages:
         """The files of a split, or their pixels."""
+        files = DetectionFiles(self._images_of(stage), self._reader, self.on_unreadable == "skip")
+        return files.in_memory() if self.in_memory else files
+
+    def boxes_of(self, stage: Stage) -> tuple[PackedBoxes, Tensor]:
+        """From the annotations alone."""
+        images = self._images_of(stage)
+        return PackedBoxes.of(images), torch.tensor([image.size for image in images], dtype=torch.int64)
+
+    def _images_of(self, stage: Stage) -> Sequence[AnnotatedImage]:
         images = self._images.get(stage)
         if not images:
-            raise UserError(
-                f"data: there are no images to {stage} on; name them as data.init_args.{stage}, or write "
-                f"data.init_args.{stage}_size to hold some out."
-            )
-        files = DetectionFiles(images, self._reader, self.on_unreadable == "skip")
-        return files.in_memory() if self.in_memory else files
+            raise UserError(f"data: there are no images to {stage} on; {self.remedy(stage)}.")
+        return images
+
+    @abstractmethod
+    def remedy(self, stage: Stage) -> str:
+        """What to write so that there are images for a stage."""
 
     def image_id(self, index: int) -> int:
         """What the annotation file calls an image of the test split."""
@@ -97,5 +107,7 @@ def hold_out(
     number = boxes.bincount()
     none = len(number)
     rarest = [int(image.label[number[image.label].argmin()]) if len(image.label) else none for image in images]
+    if isinstance(size, float) and 0 < size * len(images) < 1 < len(images):
+        size = 1  # a share of few images is one of them
     kept, held_out = stratified_split(torch.tensor(rarest, dtype=torch.int64), size, split_seed)
     return [images[i] for i in kept], [images[i] for i in held_out]

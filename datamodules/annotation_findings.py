@@ -66,10 +66,6 @@ class Findings:
         """Note a mistake; ``name`` says where."""
         self.of.setdefault(finding, []).append(name)
 
-    def count(self, finding: Finding) -> int:
-        """How many of a kind."""
-        return len(self.of.get(finding, []))
-
     def box(self, corners: Sequence[Any], size: tuple[int, int], name: str) -> Box | None:
         """A box within an image of ``size`` (height, width); None if there is nothing left of it."""
         fault = _fault(corners, size)

@@ -60,8 +60,10 @@ class BaseDataModule(DataSource, ABC):
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Warn if a resumed run will see other batches."""
+        if self.trainer is None or self.trainer.state.fn != "fit":
+            return  # and reads no training data
         now = self.state_dict()
-        if self.trainer is not None and self.trainer.state.fn == "fit" and now != state_dict:
+        if now != state_dict:
             changes = [
                 f"{name} {state_dict.get(name)} -> {now[name]}" for name in now if now[name] != state_dict.get(name)
             ]

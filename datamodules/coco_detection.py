@@ -80,6 +80,15 @@ class CocoDetectionDataModule(AnnotatedFilesDataModule):
             annotations.findings.tell(on_invalid)
         self.hold(images, val_size, test_size if val is None else None, split_seed)
 
+    def remedy(self, stage: Stage) -> str:
+        """Which arguments name images."""
+        if stage == "train":
+            return "see that data.init_args.train.images is the folder that the file_name of the annotations starts in"
+        more = (
+            f", or data.init_args.{stage}_size to hold some out" if stage == "val" or "val" not in self._images else ""
+        )
+        return f"write data.init_args.{stage}: {{annotations: FILE, images: FOLDER}}{more}"
+
 
 def _annotations(stage: Stage, split: CocoFiles) -> CocoAnnotations:
     option = f"data.init_args.{stage}"

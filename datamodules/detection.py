@@ -59,7 +59,7 @@ class DetectionImages(BatchedDataset, ABC):
         index = batch.index.to(image.device)
         return DetectionBatch(
             image,
-            size,
+            size * readable[:, None],
             original_size,
             box * scale[:, None] * readable[:, None, None],
             label.where(readable[:, None], IGNORE_LABEL),
@@ -210,15 +210,17 @@ class DetectionDataModule(BaseDataModule, ABC):
             split.to(self.trainer.strategy.root_device)
         return split
 
-    def image_id(self, index: int) -> int:
+    def image_id(self, index: int) -> int | str:
         """What the annotation file calls an image of the test split."""
         return index
 
     def baseline(self, stage: Stage) -> Baseline:
         """Average precision of boxes of the mean size in random places."""
         if stage not in self._baselines:
-            train, split = self.dataset("train"), self.dataset(stage)
-            self._baselines[stage] = mean_boxes_baseline(
-                (train.boxes, train.original_sizes()), (split.boxes, split.original_sizes()), self.num_classes
-            )
+            self._baselines[stage] = mean_boxes_baseline(self.boxes_of("train"), self.boxes_of(stage), self.num_classes)
         return self._baselines[stage]
+
+    def boxes_of(self, stage: Stage) -> tuple[PackedBoxes, Tensor]:
+        """Boxes of a split, and the sizes ``(N, 2)`` of its files, without their pixels where that is possible."""
+        split = self.dataset(stage)
+        return split.boxes, split.original_sizes()

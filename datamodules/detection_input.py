@@ -42,6 +42,10 @@ class DetectionInputDataModule(DetectionDataModule):
         images = [_without_boxes(path, upright_size(path) or self.image_size) for path in self.paths]
         return DetectionFiles(images, self._reader, skip_unreadable=True)
 
+    def image_id(self, index: int) -> int | str:
+        """The file's name: of these files no annotation knows a number."""
+        return self.paths[index].name
+
     def sample_name(self, index: int) -> str:
         """The file's path."""
         return str(self.paths[index])

@@ -17,15 +17,18 @@ FOLDERS = ("JPEGImages", "Annotations")
 class VocDetectionDataModule(AnnotatedFilesDataModule):
     """Boxes from Pascal VOC's folders ``JPEGImages``, ``Annotations`` and ``ImageSets/Main/{train,val,test}.txt``.
 
-    An image and its XML file are known by their name without ending. Without ``train.txt`` all annotated images are
-    split here; without ``val.txt`` validation is held out of ``train``, and without ``test.txt`` nothing is tested.
+    An image and its XML file are known by their name without ending. ``trainval.txt`` stands in for ``train.txt``; with
+    no list at all, the annotated images are split here. Without ``val.txt`` validation is held out of the training
+    images, and without ``test.txt`` nothing is tested.
+
     Objects marked ``difficult`` are treated as boxes around crowds: nothing learns from them, and a detection there
     counts neither as right nor as wrong. That is VOC's rule, but for the overlap, which is measured as COCO does it for
     crowds, as part of the detection.
 
     Args:
         root: The folder.
-        class_names: Names of the classes; all that are found, sorted, if None.
+        class_names: Names of the classes that are detected, in this order; objects of others count as invalid. All that
+            are found, sorted, if None.
         image_size: Height and width that images are resized to fit, with their proportions kept; or one number for
             both.
         in_channels: 3 for RGB, 1 for grey; files of the other kind are converted.
@@ -38,8 +41,8 @@ class VocDetectionDataModule(AnnotatedFilesDataModule):
         **loader: ``batch_size``, ``num_workers`` and ``eval_batch_size`` of `datamodules.base.BaseDataModule`.
 
     Raises:
-        UserError: A folder is missing, there is no image to train on, or with ``on_invalid: stop`` an invalid
-            annotation.
+        UserError: A folder is missing, a name of no class, there is no image to train on, or with ``on_invalid: stop``
+            an invalid annotation.
     """
 
     def __init__(
@@ -62,21 +65,35 @@ class VocDetectionDataModule(AnnotatedFilesDataModule):
         xml = {
             name: read_voc_file(self.root / "Annotations" / f"{name}.xml") for names in lists.values() for name in names
         }
-        self.class_names = list(class_names) if class_names else _found_names(xml.values())
+        found = _found_names(xml.values())
+        self.class_names = list(class_names) if class_names else found
         if not self.class_names:
             raise UserError(
                 f"data.init_args.root: no object in {str(self.root / 'Annotations')!r} has a name; need XML files with "
                 "<object><name>...</name><bndbox>...</bndbox></object>."
             )
+        unknown = [name for name in self.class_names if name not in found]
+        if unknown or len(set(self.class_names)) < len(self.class_names):
+            raise UserError(
+                f"data.init_args.class_names: need different names out of {', '.join(found[:20])}"
+                f"{', ...' if len(found) > 20 else ''}, got {self.class_names}."
+            )
         self.category_ids = list(range(1, len(self.class_names) + 1))
         folder = self.root / "JPEGImages"
-        stored = {path.stem: path for path in image_files(folder)}
+        # the files of the folder itself go before those of the same name below it
+        stored = {path.stem: path for path in sorted(image_files(folder), key=lambda path: -len(path.parts))}
         images: Splits = {}
         for stage, names in lists.items():
             findings = Findings(str(self.root / "Annotations") if split_here else f"{self.root.name}, {stage}")
             images[stage] = annotated_images(names, xml, folder, stored, list(self.class_names), findings)
             findings.tell(on_invalid)
         self.hold(images, val_size, test_size if split_here else None, split_seed)
+
+    def remedy(self, stage: Stage) -> str:
+        """Which lists name images."""
+        if stage == "train":
+            return "see that JPEGImages holds the images that ImageSets/Main/train.txt or Annotations name"
+        return f"write ImageSets/Main/{stage}.txt, or, where there is no train.txt, data.init_args.{stage}_size"
 
 
 def _lists(root: Path) -> tuple[dict[Stage, list[str]], bool]:
@@ -90,7 +107,15 @@ def _lists(root: Path) -> tuple[dict[Stage, list[str]], bool]:
             )
     stages: tuple[Stage, ...] = ("train", "val", "test")
     paths = {stage: root / "ImageSets" / "Main" / f"{stage}.txt" for stage in stages}
+    whole = root / "ImageSets" / "Main" / "trainval.txt"
+    if not paths["train"].is_file() and whole.is_file():
+        paths["train"] = whole  # of which validation is held out
     if not paths["train"].is_file():
+        if others := [path.name for path in paths.values() if path.is_file()]:
+            raise UserError(
+                f"data.init_args.root: {str(whole.parent)!r} has {', '.join(others)}, but neither train.txt nor "
+                "trainval.txt; add one, or remove the lists to have all images split here."
+            )
         return {"train": sorted(path.stem for path in (root / "Annotations").glob("*.xml"))}, True
     # A line may go on with a number, as in VOC's own lists of one class.
     lines = {stage: path.read_text().splitlines() for stage, path in paths.items() if path.is_file()}

@@ -69,6 +69,9 @@ class Task(LightningModule, ABC):
     input_kind: ClassVar[str | None] = None
     """What `predict --input` reads for this task ("image", ...); None: only a DataModule's own samples."""
 
+    predict_batch_size: ClassVar[int] = 64
+    """Files that `predict --input` puts into a batch unless it is told otherwise."""
+
     learning_rate_factor: float = 1.0
     """By what the optimizer's learning rates are multiplied; the command line sets it by its ``scaling``."""
 

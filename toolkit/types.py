@@ -175,7 +175,7 @@ class DetectionBatch(NamedTuple):
     image: Tensor
     """``(B, C, H, W)``, uint8, raw pixels in 0..255."""
     size: Tensor
-    """``(B, 2)``, int64, height and width of each image within H and W."""
+    """``(B, 2)``, int64, height and width of each image within H and W; 0 where it could not be read."""
     original_size: Tensor
     """``(B, 2)``, int64, those of its file, in whose pixels boxes are predicted and compared."""
     box: Tensor

@@ -112,6 +112,13 @@ def test_pictures_and_tables_of_a_fit_and_a_test(tmp_path: Path) -> None:
         assert rows[2] == ["dog", "1.0000", "1.0000", "1.0000", "1.0000", "8"]
 
 
+def test_the_check_before_the_first_epoch_is_no_validation(tmp_path: Path) -> None:
+    run = trainer(tmp_path, PrecisionCurves(), check_val_every_n_epoch=2)
+    run.fit(task(), datamodule=data(tmp_path))
+    assert run.current_epoch == 1
+    assert not (tmp_path / "media" / "val").exists()
+
+
 def test_of_a_validation_of_its_own(tmp_path: Path) -> None:
     trainer(tmp_path, DetectedBoxes(), PrecisionCurves()).validate(task(), datamodule=data(tmp_path), verbose=False)
     assert {path.name for path in (tmp_path / "media" / "val").iterdir()} == {
@@ -183,7 +190,8 @@ def test_files_and_folders_are_read_for_a_detector(tmp_path: Path, capsys: pytes
     assert first.original_size.tolist() == [[20, 40], [20, 20]]
     with pytest.warns(UserWarning, match=r"cannot read '.*1\.png'"):
         predict(tmp_path, input_data(task(), [str(tmp_path / "images")], 2, 0))  # type: ignore[arg-type]
-    assert "3 rows" in capsys.readouterr().out
+    assert "3 rows, 1 unreadable" in capsys.readouterr().out
+    assert {record["image_id"] for record in json.loads((tmp_path / "found.json").read_text())} == {"0.png", "2.png"}
     (tmp_path / "empty").mkdir()
     with pytest.raises(UserError, match="--input: no images in"):
         input_data(task(), [str(tmp_path / "empty")], 2, 0)

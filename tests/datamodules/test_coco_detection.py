@@ -51,7 +51,7 @@ def test_without_own_splits_images_are_held_out_seeded(tmp_path: Path) -> None:
     names = [[m.sample_name(i) for i in range(3)] for m in (data, again, other)]
     assert names[0] == names[1] != names[2]
     data = module(tmp_path, test=None)
-    with pytest.raises(UserError, match=r"no images to test on; name them as data\.init_args\.test"):
+    with pytest.raises(UserError, match=r"no images to test on; write data\.init_args\.test: \{annotations"):
         data.test_dataloader()
 
 

@@ -30,6 +30,34 @@ def test_without_lists_everything_is_split_here(tmp_path: Path) -> None:
     assert [len(data.dataset(stage)) for stage in ("train", "val", "test")] == [5, 2, 3]
 
 
+def test_the_lists_of_2007(tmp_path: Path) -> None:
+    """Validation is held out of trainval.txt, and nothing of test.txt is trained on."""
+    names = [f"i{n}" for n in range(8)]
+    voc(tmp_path / "voc", {"trainval": names[:6], "test": names[6:]}, **{n: [("dog", 0, BOX)] for n in names})
+    data = VocDetectionDataModule(str(tmp_path / "voc"), val_size=2)
+    assert [len(data.dataset(stage)) for stage in ("train", "val", "test")] == [4, 2, 2]
+    assert [Path(data.sample_name(i)).stem for i in range(2)] == names[6:]
+    (tmp_path / "voc" / "ImageSets" / "Main" / "trainval.txt").unlink()
+    with pytest.raises(UserError, match=r"has test.txt, but neither train.txt nor trainval.txt"):
+        VocDetectionDataModule(str(tmp_path / "voc"))
+
+
+def test_class_names_are_checked(tmp_path: Path) -> None:
+    voc(tmp_path / "voc", {}, a=[("dog", 0, BOX)], b=[("dog", 0, BOX)])
+    for names in (["Dog"], ["dog", "dog"]):
+        with pytest.raises(UserError, match=r"need different names out of dog, got"):
+            VocDetectionDataModule(str(tmp_path / "voc"), class_names=names)
+
+
+def test_no_test_images_is_explained(tmp_path: Path) -> None:
+    """By what VOC has; and a share of few images holds one out."""
+    voc(tmp_path / "voc", {"train": ["a", "b"]}, a=[("dog", 0, BOX)], b=[("dog", 0, BOX)])
+    data = VocDetectionDataModule(str(tmp_path / "voc"), val_size=0.1)
+    assert len(data.dataset("val")) == 1
+    with pytest.raises(UserError, match=r"no images to test on; write ImageSets/Main/test.txt"):
+        data.dataset("test")
+
+
 def test_mistakes_are_told(tmp_path: Path) -> None:
     voc(
         tmp_path / "voc",

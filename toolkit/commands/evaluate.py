@@ -64,7 +64,7 @@ def _predict_inputs(inputs: Sequence[str], args: Sequence[str], writer: Callback
     parser = ToolkitParser(prog="cli.py predict --input ...", exit_on_error=False)
     parser.add_argument("--ckpt_path", type=str | None, default=None)
     parser.add_argument("--config", type=list[str] | None, default=None)
-    parser.add_argument("--batch_size", type=int, default=64)
+    parser.add_argument("--batch_size", type=int | None, default=None)
     parser.add_argument("--num_workers", type=int, default=0)
     parser.add_argument("--trainer.accelerator", type=str, default="auto")
     parser.add_argument("--trainer.precision", type=str | int | None, default=None)
@@ -74,7 +74,7 @@ def _predict_inputs(inputs: Sequence[str], args: Sequence[str], writer: Callback
     task = load(paths)
     if task.input_kind is None:
         raise UserError(f"--input: {type(task).__name__} predicts a DataModule's samples only; leave --input out.")
-    data = parts.input_data(task, inputs, options.batch_size, options.num_workers)
+    data = parts.input_data(task, inputs, options.batch_size or task.predict_batch_size, options.num_workers)
     trainer = Trainer(
         accelerator=options.trainer.accelerator,
         precision=options.trainer.precision,

@@ -54,6 +54,7 @@ class ObjectDetection(Task):
     monitor = "val/map"
     mode = "max"
     input_kind = "image"
+    predict_batch_size = 8
 
     def __init__(
         self,
@@ -86,7 +87,7 @@ class ObjectDetection(Task):
         self.class_names = names
         self.category_ids = list(category_ids or range(num_classes))
         self.image_size = (image_size[0], image_size[1]) if image_size else None
-        self.in_channels = len(pixel_mean or [0.5])
+        self.in_channels = net.in_channels
         self.normalize = Normalize(pixel_mean or [0.5], pixel_std or [0.5])
         self.augment = augment
         self.memory_format = torch.channels_last if channels_last else torch.contiguous_format
@@ -118,13 +119,15 @@ class ObjectDetection(Task):
         H, W = batch.image.shape[2:]
         image = self.normalize(to_float(batch.image)) * inside(batch)  # the mean of all pixels around each
         image = F.pad(image, (0, -W % self.net.stride, 0, -H % self.net.stride))
-        sizes = [(height, width) for height, width in batch.size.tolist()]
+        sizes = [(height, width) for height, width in batch.size.clamp(min=1).tolist()]
         return image.to(self.dtype, memory_format=self.memory_format), sizes
 
     def _prediction(self, found: list[Boxes], batch: DetectionBatch) -> Detections:
         """Detections as tensors, in pixels of the files."""
+        readable = (batch.size > 0).all(dim=1).tolist()
+        found = [{k: v[: len(v) * read] for k, v in boxes.items()} for boxes, read in zip(found, readable, strict=True)]
         most = max(len(boxes["scores"]) for boxes in found)
-        scale = (batch.original_size.float() / batch.size).flip(1).repeat(1, 2)  # (B, 4), of x and y
+        scale = (batch.original_size.float() / batch.size.clamp(min=1)).flip(1).repeat(1, 2)  # (B, 4), of x and y
 
         def padded(name: str, value: float) -> Tensor:
             return torch.stack([_pad_rows(boxes[name], most, value) for boxes in found])

@@ -62,7 +62,11 @@ def test_modes_and_statistics_stay() -> None:
     [
         (lambda: SmallCNN(1, 3), [4, 8], r"no map at stride 8, only at 1, 2, 4"),
         (lambda: SmallCNN(1, 3), [4, 2], "rising numbers"),
-        (lambda: ViT(2, 3, image_size=(128, 128), patch_size=16, dim=16, depth=1, heads=2), [16], "no map behind layer"),
+        (
+            lambda: ViT(2, 3, image_size=(128, 128), patch_size=16, dim=16, depth=1, heads=2),
+            [16],
+            "no map behind layer",
+        ),
     ],
 )
 def test_errors(build: object, strides: list[int], text: str) -> None:

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 from torchvision.models.detection import FCOS, FasterRCNN, RetinaNet
 from torchvision.models.detection.image_list import ImageList
@@ -170,7 +171,9 @@ def _second_stage(
         wanted = heads.box_coder.encode(goals, chosen)
         proposals = proposals if detects else chosen
     precise = {name: at_least_float32(m) for name, m in features.items()}  # as boxes are
-    pooled = heads.box_roi_pool(precise, proposals, images.image_sizes).to(next(iter(features.values())).dtype)
+    # Maps are of the whole place, whatever the images in it; torchvision keeps the scales that it infers at first.
+    place = (images.tensors.shape[2], images.tensors.shape[3])
+    pooled = heads.box_roi_pool(precise, proposals, [place]).to(next(iter(features.values())).dtype)
     logits, deltas = map(at_least_float32, heads.box_predictor(heads.box_head(pooled)))
     lengths = [len(boxes) for boxes in proposals]
     by_image = list(zip(torch.split(logits, lengths), torch.split(deltas, lengths), strict=True))
@@ -178,7 +181,8 @@ def _second_stage(
     if targets is not None:
         learned = [(s[r], d[r]) for (s, d), r in zip(by_image, sampled, strict=True)] if detects else by_image
         each = [
-            fastrcnn_loss(scores, refined, [label], [goal])
+            # no proposal may be left of an image without boxes
+            fastrcnn_loss(scores, refined, [label], [goal]) if len(label) else (0 * scores.sum(), 0 * refined.sum())
             for (scores, refined), label, goal in zip(learned, labels, wanted, strict=True)
         ]
         losses = _means(("classification", "box"), each)
@@ -209,6 +213,8 @@ def _one_stage(
         for i, target in enumerate(targets):
             one = {name: x[i : i + 1] for name, x in outputs.items()}
             found = model.compute_loss([target], one, [anchors[i]], *_matching(model, target, anchors[i], per_level))
+            if isinstance(model, SSD) and not len(target["boxes"]):
+                found["classification"] = _hardest_background(model, one["cls_logits"][0])
             each.append(
                 [found[name] for name in ("classification", "bbox_regression", "bbox_ctrness") if name in found]
             )
@@ -231,6 +237,15 @@ def _matching(model: Any, target: Boxes, anchors: Tensor, per_level: list[int]) 
     if not len(target["boxes"]):
         return [[torch.full((len(anchors),), -1, dtype=torch.int64, device=anchors.device)]]
     return [[model.proposal_matcher(box_iou(target["boxes"], anchors))]]
+
+
+def _hardest_background(model: SSD, logits: Tensor) -> Tensor:
+    """SSD's loss of an image without boxes, from logits ``(A, K + 1)``: as many negatives as one object would bring.
+
+    torchvision takes so many for each object, hence none.
+    """
+    background = torch.zeros(len(logits), dtype=torch.int64, device=logits.device)
+    return F.cross_entropy(logits, background, reduction="none").topk(int(model.neg_to_pos_ratio)).values.sum()
 
 
 def _kind(model: nn.Module) -> type[nn.Module]:

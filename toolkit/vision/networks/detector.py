@@ -5,10 +5,13 @@ Shape legend: B batch, C channels, H height, W width.
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from itertools import pairwise
+from typing import ClassVar
 
 from torch import Tensor, nn
 from torchvision.ops.feature_pyramid_network import ExtraFPNBlock, FeaturePyramidNetwork
 
+from toolkit.errors import UserError
 from toolkit.nn.image_input import check_images
 from toolkit.vision.networks.dense import DenseNetwork
 from toolkit.vision.networks.detection_heads import (
@@ -83,7 +86,13 @@ class PyramidDetector(Detector, DenseNetwork, ABC):
         width: Channels of the pyramid.
         extra: What makes coarser maps still.
         freeze_norm: Keep the backbone's BatchNorm as it came.
+
+    Raises:
+        UserError: A backbone without such maps, or strides that the detector cannot deal objects to.
     """
+
+    needs_doubling_strides: ClassVar[bool] = True
+    """Whether an object's size says which map is its own, with nothing between two maps."""
 
     def __init__(
         self,
@@ -93,6 +102,11 @@ class PyramidDetector(Detector, DenseNetwork, ABC):
         extra: ExtraFPNBlock | None,
         freeze_norm: bool,
     ) -> None:
+        if self.needs_doubling_strides and any(b != 2 * a for a, b in pairwise(strides)):
+            raise UserError(
+                f"{type(self).__name__}.strides: need each twice the one before, such as [8, 16, 32], got "
+                f"{list(strides)}."
+            )
         super().__init__(backbone, strides, freeze_norm)
         self.pyramid = FeaturePyramidNetwork(self.maps.widths, width, extra)
         self.stride = strides[-1]

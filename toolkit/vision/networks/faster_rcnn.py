@@ -28,9 +28,9 @@ class FasterRCNN(PyramidDetector):
         aspect_ratios: Height by width of the anchors.
         width: Channels of the pyramid.
         box_width: Width of the second network's two layers.
-        proposals: How many boxes the second network sees of an image when it detects, and of which in training
-            ``samples`` are drawn.
-        samples: Proposals that it learns from in an image; the first one learns from half as many anchors.
+        proposals: How many boxes the second network sees of an image when it detects.
+        samples: Boxes that it learns from in an image, out of twice as many proposals and the true ones; the first one
+            learns from half as many anchors.
         freeze_norm: Keep the backbone's BatchNorm as it came.
         score_threshold: Detections below it are dropped.
         nms_threshold: Of two detections of a class that overlap by more (as IoU), the worse is dropped.

@@ -34,6 +34,8 @@ class RetinaNet(PyramidDetector):
         UserError: Anchor sizes that do not fit the strides, or a backbone without such maps.
     """
 
+    needs_doubling_strides = False
+
     def __init__(
         self,
         num_classes: int,

@@ -16,6 +16,10 @@ from toolkit.vision.networks.detector import Detector
 
 COCO_MEAN, COCO_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 """By which the published detectors normalise pixels, but for SSD."""
+COCO = 91
+"""Numbers of COCO's categories, 0 to 90, some of which it does not use."""
+NAMES_CLASSES = ("cls_logits", "cls_score", "bbox_pred", "classification_head")
+"""In the names of layers whose shape follows the number of classes."""
 FROZEN_EPS = {
     "fasterrcnn_resnet50_fpn": 0.0,
     "fasterrcnn_mobilenet_v3_large_320_fpn": 1e-5,
@@ -34,7 +38,7 @@ class TorchvisionDetector(Detector, PretrainedNetwork, Staged):
     them so. For weights of a backbone alone, write `FasterRCNN` or another with a `TorchvisionClassifier`.
 
     Args:
-        num_classes: K; with 90 (91 numbers, some of which COCO does not use) the weights keep their classes.
+        num_classes: K; with 90, COCO's numbers 1 to 90 as classes 0 to 89, the weights keep their classes.
         in_channels: 3.
         name: One of ``torchvision.models.list_models(module=torchvision.models.detection)`` that finds boxes alone.
         weights: A name such as "DEFAULT" or "COCO_V1", downloaded once, or the path of a state dict of this detector;
@@ -85,8 +89,20 @@ class TorchvisionDetector(Detector, PretrainedNetwork, Staged):
                 f"weights: {self.weights!r} does not fit {self.name}: it has no {', '.join(missing[:3])}; give a state "
                 "dict of the same detector."
             )
-        fitting = {key: value for key, value in state.items() if key in own and value.shape == own[key].shape}
-        self.model.load_state_dict(own | fitting)
+        values = {key: self._without_background(key, state[key]) for key in own if key in state}
+        others = [key for key, value in values.items() if value.shape != own[key].shape]
+        if wrong := [key for key in others if not any(part in key for part in NAMES_CLASSES)]:
+            raise UserError(
+                f"weights: {self.weights!r} does not fit {self.name}: {wrong[0]} is {tuple(values[wrong[0]].shape)} "
+                f"there and {tuple(own[wrong[0]].shape)} here; give a state dict of the same detector."
+            )
+        self.model.load_state_dict(own | {key: value for key, value in values.items() if key not in others})
+
+    def _without_background(self, key: str, value: Tensor) -> Tensor:
+        """Class layers of one-stage detectors have a row for COCO's number 0, which no category has."""
+        if self.num_classes == COCO - 1 and not self.name.startswith(("fasterrcnn", "ssd")) and "cls_logits" in key:
+            return value.reshape(-1, COCO, *value.shape[1:])[:, 1:].flatten(0, 1)
+        return value
 
     def _read_weights(self, weights: str) -> dict[str, Tensor]:
         entries = get_model_weights(self.name).__members__

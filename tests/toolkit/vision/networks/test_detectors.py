@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 from torchvision.models import get_model
+from torchvision.models.detection.image_list import ImageList
 
 from toolkit.errors import UserError
 from toolkit.keys import sample_keys
@@ -104,8 +105,94 @@ def test_no_image_has_a_box(kind: type[Detector]) -> None:
     loss.backward()
     gradients = [p.grad for p in net.parameters() if p.grad is not None]
     assert torch.isfinite(loss)
-    assert gradients
+    assert loss > 0
+    assert any(gradient.any() for gradient in gradients), "background is learned"
     assert all(torch.isfinite(gradient).all() for gradient in gradients)
+
+
+def test_maps_are_of_the_whole_place() -> None:
+    """What a network was shown first does not say how it pools later."""
+    one, other = small(FasterRCNN, score_threshold=0.0).eval(), small(FasterRCNN, score_threshold=0.0).eval()
+    flat = images(1)
+    flat[:, :, 24:] = 0
+    with torch.no_grad():
+        one(flat, [(24, 48)])
+        found = [net(images(), SIZES).detections for net in (one, other)]
+    for a, b in zip(*found, strict=True):
+        assert torch.equal(a["boxes"], b["boxes"])
+
+
+def test_no_proposal_is_left() -> None:
+    """Of a tiny image without boxes: losses are finite."""
+    net = small(FasterRCNN).train()
+    net.model.rpn.min_size = 1e3  # type: ignore[union-attr, assignment]
+    nothing = {"boxes": torch.zeros(0, 4), "labels": torch.zeros(0, dtype=torch.int64)}
+    losses = net(images(1), SIZES[:1], [nothing], KEYS[:1], detects=False).losses
+    assert all(torch.isfinite(loss) for loss in losses.values())
+
+
+@pytest.mark.parametrize("kind", [RetinaNet, FCOS, SSDlite])
+def test_losses_are_torchvision_s(kind: type[Detector]) -> None:
+    """Of one image: what its own training forward gives for the same maps, whatever the mode here."""
+    net = small(kind).eval()
+    image, size, target = images(1), [(48, 48)], targets()[:1]
+    first = 1 if kind is SSDlite else 0
+    with torch.no_grad():
+        ours = net(image, size, target, KEYS[:1], detects=False).losses
+        maps = net.forward_maps(image)
+        theirs = net.model
+        theirs.backbone = _Maps(maps)
+        theirs.transform = _Pass()  # type: ignore[assignment]
+        theirs.training = True  # of it alone: the heads' BatchNorm stays as it is
+        expected = theirs(list(image), [{"boxes": target[0]["boxes"], "labels": target[0]["labels"] + first}])
+    for name, value in zip(net.loss_names, _ordered(expected), strict=True):
+        torch.testing.assert_close(ours[name], value)
+
+
+class _Maps(nn.Module):
+    """A backbone that has computed its maps."""
+
+    def __init__(self, maps: dict[str, Tensor]) -> None:
+        super().__init__()
+        self.maps = maps
+
+    def forward(self, image: Tensor) -> dict[str, Tensor]:
+        return self.maps
+
+
+class _Pass(nn.Module):
+    """No resizing and no normalisation."""
+
+    def forward(self, images: list[Tensor], targets: list[Boxes]) -> tuple[ImageList, list[Boxes]]:
+        return ImageList(torch.stack(images), [(48, 48)] * len(images)), targets
+
+
+def _ordered(losses: dict[str, Tensor]) -> list[Tensor]:
+    return [losses[name] for name in ("classification", "bbox_regression", "bbox_ctrness") if name in losses]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_half_precision_finds_boxes_in_float32(kind: type[Detector]) -> None:
+    """Under autocast losses and boxes are of 32 bits."""
+    net = small(kind, score_threshold=0.0).eval()
+    with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
+        output = net(images(), SIZES, targets(), KEYS)
+    assert all(loss.dtype == torch.float32 for loss in output.losses.values())
+    assert all(found["boxes"].dtype == torch.float32 for found in output.detections)
+
+
+def test_coco_s_classes_are_kept(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """RetinaNet's 91 published rows to 90 classes: all but number 0."""
+    torch.manual_seed(0)
+    theirs = get_model("retinanet_resnet50_fpn", weights=None, weights_backbone=None, num_classes=91)
+    file = tmp_path_factory.mktemp("weights") / "retinanet.pth"
+    torch.save(theirs.state_dict(), file)
+    net = TorchvisionDetector(90, name="retinanet_resnet50_fpn", weights=str(file))
+    name = "head.classification_head.cls_logits.bias"
+    ours, published = (model.state_dict()[name] for model in (net.model, theirs))
+    assert torch.equal(ours.reshape(9, 90), published.reshape(9, 91)[:, 1:])
+    with pytest.raises(UserError, match="does not fit fcos_resnet50_fpn"):
+        TorchvisionDetector(3, name="fcos_resnet50_fpn", weights=str(file))
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -158,6 +245,8 @@ def test_published_detectors_find_what_torchvision_finds(name: str, tmp_path_fac
     assert len(expected["scores"]) > 0
     torch.testing.assert_close(found["scores"], expected["scores"], atol=1e-4, rtol=1e-4)
     torch.testing.assert_close(found["labels"], expected["labels"] - 1)
+    scale = torch.tensor([320 / batch.image_sizes[0][0]])  # theirs are in pixels of the image before its resizing
+    torch.testing.assert_close(found["boxes"] * scale, expected["boxes"], atol=0.1, rtol=1e-3)
 
 
 CALLS: list[tuple[Callable[[], object], str]] = [
@@ -166,6 +255,10 @@ CALLS: list[tuple[Callable[[], object], str]] = [
     (lambda: TorchvisionDetector(K, in_channels=1), "in_channels"),
     (lambda: FCOS(K, SmallCNN(1, 3), strides=(2, 4), width=20), "multiple of 32"),
     (lambda: FasterRCNN(K, SmallCNN(1, 3), strides=(2, 4)), "anchor_sizes"),
+    (
+        lambda: FCOS(K, SmallCNN(1, 3), strides=(1, 4)),
+        r"each twice the one before, such as \[8, 16, 32\], got \[1, 4\]",
+    ),
     (lambda: RetinaNet(K, SmallCNN(1, 3), strides=(8, 16, 32)), "no map at stride 8, 16, 32, only at 1, 2, 4"),
 ]
 
