@@ -2,10 +2,12 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 from torch import nn
 
 from datamodules.base import BaseDataModule
+from datamodules.digit_scenes_segmentation import DigitScenesSegmentationDataModule
 from datamodules.digits import DigitsDataModule
 from datamodules.experience import Experience, Replay, Rollouts
 from datamodules.gymnasium import GymnasiumDataModule
@@ -53,7 +55,9 @@ from toolkit.selfsupervised.vicreg import VICReg
 from toolkit.task import Task
 from toolkit.vision.fixmatch import FixMatch
 from toolkit.vision.image_classification import ImageClassification
+from toolkit.vision.networks.segmentation_unet import SegmentationUNet
 from toolkit.vision.networks.small_cnn import SmallCNN
+from toolkit.vision.semantic_segmentation import SemanticSegmentation
 
 
 @dataclass(frozen=True)
@@ -190,6 +194,20 @@ BAG = (
     *("--data=TextClassificationDataModule", "--data.length_window=4"),
 )
 
+SMALL_SCENES: dict[str, Any] = {"image_size": (16, 16), "digits": (1, 2), "scale": (1.0, 1.2)}
+SPLITS = {"train_size": 1257, "val_size": 41, "test_size": 43}
+
+
+def scenes() -> BaseDataModule:
+    return DigitScenesSegmentationDataModule(**SMALL_SCENES, **SPLITS)
+
+
+SCENES = (
+    *("--model=SemanticSegmentation", "--model.net=SegmentationUNet", "--model.net.widths=[4,8]"),
+    *(f"--model.augment={AUGMENT}", "--data=DigitScenesSegmentationDataModule", "--data.image_size=[16,16]"),
+    *("--data.digits=[1,2]", "--data.scale=[1,1.2]", *(f"--data.{name}={size}" for name, size in SPLITS.items())),
+)
+
 FIXMATCH = ("--model=FixMatch", f"--model.augment={AUGMENT}", f"--model.strong={AUGMENT}", "--model.threshold=0.5")
 
 
@@ -316,6 +334,14 @@ CASES: dict[type[Task], Case] = {
         arguments=(*FIXMATCH, "--model.net=SmallCNN", *FEW_LABELS),
         without_noise=(*FIXMATCH, "--model.net=MLP", *FEW_LABELS),
         accumulates=False,
+    ),
+    SemanticSegmentation: Case(
+        net=lambda: SegmentationUNet(num_classes=11, in_channels=3, widths=[4, 8]),
+        build=lambda net: SemanticSegmentation(net, num_classes=11, augment=views()),
+        data=scenes,
+        arguments=(*SCENES, "--model.net.dropout=0.1"),
+        without_noise=(*SCENES, "--model.net.batch_norm=false"),
+        uneven=("--model.class_weights=[1,2,3,4,5,6,7,8,9,20,30]",),
     ),
     QLearning: Case(
         net=lambda: ActionTable(num_states=16, num_actions=4),

@@ -1,5 +1,6 @@
 """Every config runs: one batch of everything, on small data of the layout it asks for."""
 
+import json
 import pickle
 from pathlib import Path
 from typing import Any
@@ -72,7 +73,31 @@ def data(workdir: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
     rows = [f"{words[n % 3]} {n},{'abc'[n % 3]}" for n in range(300)]
     for split, some in (("train", rows[:200]), ("val", rows[200:241]), ("test", rows[259:])):
         Path(f"{split}.csv").write_text("\n".join(["text,label", *some]))
+    scenes(workdir / "scenes")
     return {"data.path": "cifar.npz", "data.root": "images", "text": "text.txt", "lines": "names.txt"}
+
+
+def scenes(folder: Path) -> None:
+    """Images, masks of three classes, and the same as polygons in COCO's JSON."""
+    draw = np.random.default_rng(0)
+    images: list[dict[str, Any]] = []
+    regions: list[dict[str, Any]] = []
+    for name in ("images", "masks"):
+        (folder / name).mkdir(parents=True)
+    for i in range(60):
+        mask = np.zeros((40, 48), dtype=np.uint8)
+        mask[5 : 20 + i % 7, 3:30], mask[30:, 20:] = 1, 2
+        Image.fromarray(draw.integers(0, 256, (40, 48, 3), dtype=np.uint8)).save(folder / "images" / f"{i}.png")
+        Image.fromarray(mask).save(folder / "masks" / f"{i}.png")
+        images.append({"id": 3 * i, "file_name": f"{i}.png", "height": 40, "width": 48})
+        for category, box in ((1, (3, 5, 27, 15 + i % 7)), (2, (20, 30, 28, 10))):
+            left, top, width, height = box
+            corners = [left, top, left + width, top, left + width, top + height, left, top + height]
+            region = {"image_id": 3 * i, "category_id": category, "bbox": box, "segmentation": [corners], "iscrowd": 0}
+            regions.append({"id": len(regions) + 1, "area": width * height, **region})
+    categories = [{"id": 1, "name": "cat"}, {"id": 2, "name": "dog"}]
+    document = {"images": images, "annotations": regions, "categories": categories}
+    (folder / "instances.json").write_text(json.dumps(document))
 
 
 def places(name: str, part: dict[str, Any], path: str) -> list[str]:
@@ -104,6 +129,13 @@ def overrides(config: str, data: dict[str, str]) -> list[str]:
         words += [f"--data.{stage}=[{stage}.de,{stage}.en]" for stage in ("train", "val", "test")]
     if kind in ("ImageFolderDataModule", "ImageNetDataModule"):
         words += [f"--data.root={data['data.root']}", "--data.image_size=64", "--data.num_workers=0"]
+    if kind == "SegmentationFolderDataModule":
+        words += ["--data.root=scenes", "--data.image_size=64", "--data.num_workers=0"]
+    if kind == "CocoSegmentationDataModule":
+        words += ["--data.train.annotations=scenes/instances.json", "--data.train.images=scenes/images"]
+        words += ["--data.val=null", "--data.image_size=64", "--data.num_workers=0"]
+    if kind == "DigitScenesSegmentationDataModule":
+        words += ["--data.train_size=60", "--data.val_size=21", "--data.test_size=21"]
     words += [f"{name}=0.1" for name in places("val_size", content["data"], "--data")]
     if content["data"].get("init_args", {}).get("batch_size", 0) > 20:
         words += ["--data.batch_size=20"]
