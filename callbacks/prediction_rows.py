@@ -38,6 +38,9 @@ class Rows(ABC):
     def add(self, prediction: Any) -> None:
         """Keep what is written of a batch."""
 
+    def illustrate(self, prediction: Any, batch: Any) -> None:  # noqa: B027  # most have nothing to see
+        """Write pictures of a batch."""
+
     @abstractmethod
     def gather(self, pl_module: LightningModule) -> None:
         """Bring together what the ranks have kept, in the order of the samples."""
@@ -49,6 +52,9 @@ class Rows(ABC):
     @abstractmethod
     def rows(self, pl_module: LightningModule) -> Iterable[tuple[int, list[str] | None]]:
         """Sample number and fields of each row; None instead of fields where the sample could not be read."""
+
+    def finish(self) -> None:  # noqa: B027  # most write nothing else
+        """Write what else is made of all samples, on rank 0, when the rows are written."""
 
 
 def sample_name(trainer: Trainer, index: int) -> str:

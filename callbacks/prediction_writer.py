@@ -12,11 +12,19 @@ import torch.nn.functional as F
 from lightning.pytorch import Callback, LightningModule, Trainer
 from torch import Tensor
 
+from callbacks.detection_rows import DetectionRows
 from callbacks.mask_rows import MaskRows
 from callbacks.prediction_rows import Rows, gather_rows, sample_name, unreadable
 from toolkit.errors import UserError
 from toolkit.language.translation import Translation
-from toolkit.types import IGNORE_LABEL, ImagePrediction, SegmentationPrediction, TextPrediction, Translations
+from toolkit.types import (
+    IGNORE_LABEL,
+    Detections,
+    ImagePrediction,
+    SegmentationPrediction,
+    TextPrediction,
+    Translations,
+)
 
 
 class KeptClasses(NamedTuple):
@@ -147,6 +155,7 @@ class TranslationRows(Rows):
 
 
 ROWS: dict[type, Callable[[int], Rows]] = {
+    Detections: DetectionRows,
     ImagePrediction: ClassRows,
     SegmentationPrediction: MaskRows,
     TextPrediction: ClassRows,
@@ -207,6 +216,7 @@ class PredictionWriter(Callback):
             self._rows = ROWS.get(type(outputs), FieldRows)(self.top_k)
             self._rows.begin(trainer, pl_module, self._target)
         self._rows.add(outputs)
+        self._rows.illustrate(outputs, batch)
 
     def on_predict_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Write the file on rank 0 and say where."""
@@ -224,6 +234,7 @@ class PredictionWriter(Callback):
             lines.append([sample_name(trainer, index), *(fields or [""] * len(columns)), reason])
         self._write(lines)
         print(f"predictions  {self._target}  ({len(rows)} rows, {len(wrong)} unreadable)", flush=True)
+        self._rows.finish()
 
     def _write(self, lines: list[list[str]]) -> None:
         assert self._beside is not None

@@ -6,11 +6,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import PIL.Image
 import torch
 
 from datamodules.annotated_images import AnnotatedImage
 from datamodules.annotation_findings import Box, Finding, Findings
+from datamodules.fitted_reader import upright_size
 from toolkit.errors import UserError
 
 
@@ -154,11 +154,7 @@ def _size(image: Mapping[str, Any], path: Path) -> tuple[int, int] | None:
     height, width = image.get("height"), image.get("width")
     if isinstance(height, int) and isinstance(width, int) and min(height, width) > 0:
         return height, width
-    try:
-        with PIL.Image.open(path) as opened:
-            return opened.height, opened.width
-    except OSError:
-        return None
+    return upright_size(path)
 
 
 class _Files:

@@ -10,6 +10,9 @@ from torch import Tensor
 from datamodules.image_reader import UnreadableImageError, open_image
 from toolkit.errors import UserError
 
+ORIENTATION = 0x0112
+"""EXIF's tag; from 5 on the picture lies on its side."""
+
 
 class FittedImage(NamedTuple):
     """Pixels of a file, in the upper left corner of their place."""
@@ -81,6 +84,18 @@ class FittedReader:
         original = annotated or self.image_size
         image = torch.zeros(self.in_channels, *self.image_size, dtype=torch.uint8)
         return FittedImage(image, fitted_size(original, self.image_size), original)
+
+
+def upright_size(path: Path) -> tuple[int, int] | None:
+    """Height and width of a picture as it is shown, from the head of its file; None if that cannot be read."""
+    from PIL import Image
+
+    try:
+        with Image.open(path) as opened:
+            lies = opened.getexif().get(ORIENTATION, 1) >= 5
+            return (opened.width, opened.height) if lies else (opened.height, opened.width)
+    except Exception:  # Pillow raises OSError, SyntaxError, ValueError, ... for damaged files
+        return None
 
 
 def fitted_size(size: tuple[int, int], room: tuple[int, int]) -> tuple[int, int]:

@@ -5,11 +5,11 @@ from pathlib import Path
 from typing import NamedTuple
 from xml.etree import ElementTree
 
-import PIL.Image
 import torch
 
 from datamodules.annotated_images import AnnotatedImage
 from datamodules.annotation_findings import Box, Finding, Findings
+from datamodules.fitted_reader import upright_size
 
 
 class VocObject(NamedTuple):
@@ -81,7 +81,7 @@ def annotated_images(
         if path is None:
             findings.add(Finding.MISSING, str(folder / name))
             continue
-        size = file.size or _size(path)
+        size = file.size or upright_size(path)
         if size is None:
             findings.add(Finding.NO_SIZE, path.name)
             continue
@@ -125,12 +125,4 @@ def _number(text: str | None) -> float | None:
     try:
         return float(text or "")
     except ValueError:
-        return None
-
-
-def _size(path: Path) -> tuple[int, int] | None:
-    try:
-        with PIL.Image.open(path) as opened:
-            return opened.height, opened.width
-    except OSError:
         return None

@@ -140,7 +140,7 @@ def test_damaged_files_are_named(tmp_path: Path) -> None:
     data = module(tmp_path, class_names=list("abc"))
     for path in (tmp_path / "images").iterdir():
         path.write_bytes(path.read_bytes()[:200])
-    with pytest.raises(UserError, match="cannot read '.*images.*png'.*Mend or remove the file"):
+    with pytest.raises(UserError, match=r"cannot read '.*images.*png'.*Mend or remove the file"):
         first(data)
     for path in (tmp_path / "masks").iterdir():
         path.write_bytes(b"")

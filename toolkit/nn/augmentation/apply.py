@@ -38,6 +38,8 @@ class RandomApply(Transform):
         chosen = self.make_params(u)
         if image.device.type == "cpu":
             picked = chosen.nonzero()[:, 0]
+            if not len(picked):  # not every transform takes a batch of none
+                return to_float(image)
             changed = self._changed(image[picked], u[picked])
             return to_float(image).clone().index_copy_(0, picked, changed)
         return choose(chosen, self._changed(image, u), to_float(image))
