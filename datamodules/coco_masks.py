@@ -43,7 +43,7 @@ class CocoRegions(CocoAnnotations):
         for record in self._annotations:
             if record.get("category_id") not in label:
                 continue
-            shape = record.get("segmentation")
+            shape: Any = record.get("segmentation")
             if not _is_region(shape):
                 self.findings.add(Finding.NO_REGION, f"annotation {record.get('id')}")
                 continue

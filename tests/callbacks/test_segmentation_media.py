@@ -106,7 +106,7 @@ def test_colours_of_true_and_predicted() -> None:
 
 @pytest.mark.parametrize("picture", [PredictedMasks, ClassIoU])
 def test_other_tasks_are_refused(picture: Any) -> None:
-    with pytest.raises(UserError, match="draws SemanticSegmentation, got Parity; remove it from trainer.callbacks"):
+    with pytest.raises(UserError, match="draws SemanticSegmentation, got Parity; remove it"):
         picture().setup(Trainer(logger=False, accelerator="cpu"), Parity(nn.Linear(1, 1)), "fit")
     with pytest.raises(UserError, match="count: need at least 1, got 0"):
         PredictedMasks(count=0)
