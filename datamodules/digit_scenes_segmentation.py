@@ -1,19 +1,49 @@
 """Labels of pixels in scenes composed of scikit-learn's handwritten digits: nothing to download."""
 
 import torch
+from torch import Tensor
 
 from datamodules.digit_scenes import DigitScenes
 from datamodules.image import pixel_statistics
-from datamodules.segmentation import SegmentationArrays, SegmentationDataModule
+from datamodules.segmentation import LabelledPixels, SegmentationDataModule
 from toolkit.errors import UserError
 from toolkit.types import Stage
+
+
+class ComposedScenes(LabelledPixels):
+    """Scenes that are composed when they are first asked for, and kept.
+
+    Args:
+        scenes: What composes them.
+        count: How many.
+    """
+
+    def __init__(self, scenes: DigitScenes, count: int) -> None:
+        self.scenes = scenes
+        self.image = torch.zeros(count, 3, *scenes.image_size, dtype=torch.uint8)
+        self.mask = torch.zeros(count, *scenes.image_size, dtype=torch.uint8)
+        self.composed = torch.zeros(count, dtype=torch.bool)
+
+    def __len__(self) -> int:
+        return len(self.mask)
+
+    def read(self, index: Tensor) -> tuple[Tensor, Tensor]:
+        """Cut out a batch."""
+        for number in index[~self.composed[index]].tolist():
+            scene = self.scenes(number)
+            self.image[number], self.mask[number] = scene.image, scene.mask.to(torch.uint8)
+            self.composed[number] = True
+        return self.image[index], self.mask[index]
+
+    def masks(self, index: Tensor) -> Tensor:
+        """Cut out masks."""
+        return self.read(index)[1]
 
 
 class DigitScenesSegmentationDataModule(SegmentationDataModule):
     """Scenes of real digits; each pixel is background or ink of one of the ten digits.
 
-    The digits of the splits are disjoint; see `datamodules.digit_scenes.DigitScenes`. Scenes are composed when a split
-    is first used and kept.
+    The digits of the splits are disjoint; see `datamodules.digit_scenes.DigitScenes`.
 
     Args:
         image_size: Height and width.
@@ -34,10 +64,10 @@ class DigitScenesSegmentationDataModule(SegmentationDataModule):
 
     def __init__(
         self,
-        image_size: tuple[int, int] = (96, 96),
-        digits: tuple[int, int] = (1, 6),
-        scale: tuple[float, float] = (2.0, 4.0),
-        train_size: int = 4000,
+        image_size: tuple[int, int] = (64, 64),
+        digits: tuple[int, int] = (1, 3),
+        scale: tuple[float, float] = (2.0, 3.0),
+        train_size: int = 8000,
         val_size: int = 200,
         test_size: int = 500,
         split_seed: int = 0,
@@ -56,8 +86,6 @@ class DigitScenesSegmentationDataModule(SegmentationDataModule):
         few = torch.stack([self._scenes["train"](index).image for index in range(min(train_size, 100))])
         self.pixel_mean, self.pixel_std = pixel_statistics(few)
 
-    def build(self, stage: Stage) -> SegmentationArrays:
-        """Compose the scenes of a split."""
-        scenes = [self._scenes[stage](index) for index in range(self._sizes[stage])]
-        mask = torch.stack([scene.mask.to(torch.uint8) for scene in scenes])
-        return SegmentationArrays(torch.stack([scene.image for scene in scenes]), mask)
+    def build(self, stage: Stage) -> ComposedScenes:
+        """The scenes of a split."""
+        return ComposedScenes(self._scenes[stage], self._sizes[stage])
