@@ -66,7 +66,7 @@ class DigitScenesSegmentationDataModule(SegmentationDataModule):
         self,
         image_size: tuple[int, int] = (64, 64),
         digits: tuple[int, int] = (1, 3),
-        scale: tuple[float, float] = (2.0, 3.0),
+        scale: tuple[float, float] = (2.0, 4.0),
         train_size: int = 8000,
         val_size: int = 200,
         test_size: int = 500,

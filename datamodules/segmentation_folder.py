@@ -169,6 +169,8 @@ def _pairs(folder: Path) -> list[MaskedImage]:
     return [MaskedImage(path, mask) for path, mask in found if mask is not None]
 
 
-def _held_out(pairs: list[MaskedImage], size: int | float, split_seed: int) -> tuple[list[MaskedImage], list[MaskedImage]]:
+def _held_out(
+    pairs: list[MaskedImage], size: int | float, split_seed: int
+) -> tuple[list[MaskedImage], list[MaskedImage]]:
     kept, held_out = stratified_split(torch.zeros(len(pairs), dtype=torch.int64), size, split_seed)
     return [pairs[i] for i in kept], [pairs[i] for i in held_out]

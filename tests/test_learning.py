@@ -24,6 +24,16 @@ def test_image_classification_learns_digits(workdir: Path) -> None:
     assert float(made.trainer.callback_metrics["test/acc"]) > 0.9
 
 
+def test_segmentation_learns_which_pixel_is_which_digit(workdir: Path) -> None:
+    """In small scenes: far above the background everywhere, of which each class but one has no pixel right."""
+    words = ["--config", "configs/vision/segmentation_digits.yaml", "--data.image_size=[16,16]", "--data.digits=[1,1]"]
+    words += ["--data.scale=[1,1.2]", "--data.train_size=2000", "--data.batch_size=16", "--trainer.max_epochs=3"]
+    words += ["--model.net.widths=[32,64]", "--model.net.stride=1", "--trainer.accelerator=cpu"]
+    made = main(["fit", *words, "--wandb.enabled=false", "--test_after_fit=false"])
+    baseline = made.model.baseline(made.datamodule, "val").metrics["miou"]
+    assert float(made.trainer.callback_metrics["val/miou"]) > baseline + 0.3
+
+
 def test_the_example_task_learns_parity(workdir: Path) -> None:
     made = main(
         [
