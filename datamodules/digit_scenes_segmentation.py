@@ -1,5 +1,6 @@
 """Labels of pixels in scenes composed of scikit-learn's handwritten digits: nothing to download."""
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -20,20 +21,22 @@ class ComposedScenes(LabelledPixels):
 
     def __init__(self, scenes: DigitScenes, count: int) -> None:
         self.scenes = scenes
-        self.image = torch.zeros(count, 3, *scenes.image_size, dtype=torch.uint8)
-        self.mask = torch.zeros(count, *scenes.image_size, dtype=torch.uint8)
-        self.composed = torch.zeros(count, dtype=torch.bool)
+        # No tensors: those made in a validation's inference mode could not be written to in a training.
+        self.image = np.zeros((count, 3, *scenes.image_size), dtype=np.uint8)
+        self.mask = np.zeros((count, *scenes.image_size), dtype=np.uint8)
+        self.composed = np.zeros(count, dtype=bool)
 
     def __len__(self) -> int:
         return len(self.mask)
 
     def read(self, index: Tensor) -> tuple[Tensor, Tensor]:
         """Cut out a batch."""
-        for number in index[~self.composed[index]].tolist():
-            scene = self.scenes(number)
-            self.image[number], self.mask[number] = scene.image, scene.mask.to(torch.uint8)
+        numbers = index.numpy()
+        for number in numbers[~self.composed[numbers]]:
+            scene = self.scenes(int(number))
+            self.image[number], self.mask[number] = scene.image.numpy(), scene.mask.numpy()
             self.composed[number] = True
-        return self.image[index], self.mask[index]
+        return torch.from_numpy(self.image[numbers]), torch.from_numpy(self.mask[numbers])
 
     def masks(self, index: Tensor) -> Tensor:
         """Cut out masks."""
