@@ -1,5 +1,6 @@
 """One row a task: what the conformance suite needs to put any task through the same tests."""
 
+import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -7,6 +8,7 @@ from typing import Any
 from torch import nn
 
 from datamodules.base import BaseDataModule
+from datamodules.digit_detection import DigitScenesDataModule
 from datamodules.digit_scenes_segmentation import DigitScenesSegmentationDataModule
 from datamodules.digits import DigitsDataModule
 from datamodules.experience import Experience, Replay, Rollouts
@@ -55,8 +57,10 @@ from toolkit.selfsupervised.vicreg import VICReg
 from toolkit.task import Task
 from toolkit.vision.fixmatch import FixMatch
 from toolkit.vision.image_classification import ImageClassification
+from toolkit.vision.networks.faster_rcnn import FasterRCNN
 from toolkit.vision.networks.segmentation_unet import SegmentationUNet
 from toolkit.vision.networks.small_cnn import SmallCNN
+from toolkit.vision.object_detection import ObjectDetection
 from toolkit.vision.semantic_segmentation import SemanticSegmentation
 
 
@@ -198,17 +202,41 @@ SMALL_SCENES: dict[str, Any] = {"image_size": (16, 16), "digits": (1, 2), "scale
 SPLITS = {"train_size": 1257, "val_size": 41, "test_size": 43}
 
 
-def scenes() -> BaseDataModule:
+def labelled_scenes() -> BaseDataModule:
     return DigitScenesSegmentationDataModule(**SMALL_SCENES, **SPLITS)
 
 
-SCENES = (
+SEGMENTING = (
     *("--model=SemanticSegmentation", "--model.net=SegmentationUNet", "--model.net.widths=[4,8]"),
     *(f"--model.augment={AUGMENT}", "--data=DigitScenesSegmentationDataModule", "--data.image_size=[16,16]"),
     *("--data.digits=[1,2]", "--data.scale=[1,1.2]", *(f"--data.{name}={size}" for name, size in SPLITS.items())),
 )
 
 FIXMATCH = ("--model=FixMatch", f"--model.augment={AUGMENT}", f"--model.strong={AUGMENT}", "--model.threshold=0.5")
+
+SCENES = {"sizes": (160, 21, 21), "image_size": 48, "digits": (0, 2), "scale": (2.0, 3.0), "batch_size": 8}
+DETECTOR = {"anchor_sizes": (12, 24), "width": 8, "box_width": 16, "proposals": 20, "samples": 16}
+
+
+def scenes() -> BaseDataModule:
+    return DigitScenesDataModule(**SCENES)
+
+
+def detector() -> FasterRCNN:
+    return FasterRCNN(10, SmallCNN(1, 3, (4, 8, 8, 8)), strides=(4, 8), **DETECTOR)
+
+
+def words(prefix: str, arguments: dict[str, object]) -> tuple[str, ...]:
+    return tuple(f"--{prefix}.{name}={json.dumps(value)}" for name, value in arguments.items())
+
+
+DETECTING = (
+    *("--model=ObjectDetection", "--model.net=FasterRCNN", "--model.net.strides=[4,8]", *words("model.net", DETECTOR)),
+    *("--model.net.backbone=SmallCNN", "--model.net.backbone.num_classes=1", "--model.net.backbone.in_channels=3"),
+    *("--model.net.backbone.widths=[4,8,8,8]", "--data=DigitScenesDataModule", *words("data", SCENES)),
+    "--model.augment=DetectionAugmentation",
+    '--model.augment.transforms=[{"class_path":"RandomZoom"},{"class_path":"HorizontalBoxFlip"}]',
+)
 
 
 def environment(env_id: str, experience: Experience) -> Callable[[], DataSource]:
@@ -335,12 +363,22 @@ CASES: dict[type[Task], Case] = {
         without_noise=(*FIXMATCH, "--model.net=MLP", *FEW_LABELS),
         accumulates=False,
     ),
+    ObjectDetection: Case(
+        net=detector,
+        build=lambda net: ObjectDetection(net, 10),
+        data=scenes,
+        arguments=DETECTING,
+        without_noise=(
+            *(*DETECTING, "--model.net.freeze_norm=true", *SGD),
+            *words("data", {"sizes": (1257, 30, 31), "image_size": 32, "digits": (0, 1), "scale": (2.0, 2.5)}),
+        ),
+    ),
     SemanticSegmentation: Case(
         net=lambda: SegmentationUNet(num_classes=11, in_channels=3, widths=[4, 8]),
         build=lambda net: SemanticSegmentation(net, num_classes=11, augment=views()),
-        data=scenes,
-        arguments=(*SCENES, "--model.net.dropout=0.1"),
-        without_noise=(*SCENES, "--model.net.batch_norm=false"),
+        data=labelled_scenes,
+        arguments=(*SEGMENTING, "--model.net.dropout=0.1"),
+        without_noise=(*SEGMENTING, "--model.net.batch_norm=false"),
         uneven=("--model.class_weights=[1,2,3,4,5,6,7,8,9,20,30]",),
     ),
     QLearning: Case(

@@ -10,7 +10,7 @@ from PIL import Image
 from callbacks.mask_colors import class_colors
 from cli import main
 from tests import forked
-from tests.conformance import SCENES
+from tests.conformance import SEGMENTING
 
 QUICK = ["--trainer.accelerator=cpu", "--wandb.enabled=false"]
 
@@ -18,7 +18,7 @@ QUICK = ["--trainer.accelerator=cpu", "--wandb.enabled=false"]
 @pytest.fixture
 def run(workdir: Path) -> str:
     made = main(
-        ["fit", *SCENES, *QUICK, "--trainer.max_epochs=1", "--trainer.limit_train_batches=2", "--data.val_size=5"]
+        ["fit", *SEGMENTING, *QUICK, "--trainer.max_epochs=1", "--trainer.limit_train_batches=2", "--data.val_size=5"]
     )
     return str(made.run_folder)
 
