@@ -26,6 +26,7 @@ class Finding(Enum):
     DEGENERATE = "degenerate boxes, of no width or height", "dropped"
     OUTSIDE = "boxes wholly outside of their image", "dropped"
     BEYOND = "boxes that reach beyond their image", "clipped"
+    NO_REGION = "annotations without polygons or run lengths", "dropped"
     CATEGORY = "annotations of an unknown category", "dropped"
     UNKNOWN_IMAGE = "annotations of an unknown image", "dropped"
     REPEATED = "annotations given twice", "dropped"

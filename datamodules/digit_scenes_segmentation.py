@@ -1,19 +1,52 @@
 """Labels of pixels in scenes composed of scikit-learn's handwritten digits: nothing to download."""
 
+import numpy as np
 import torch
+from torch import Tensor
 
 from datamodules.digit_scenes import DigitScenes
 from datamodules.image import pixel_statistics
-from datamodules.segmentation import SegmentationArrays, SegmentationDataModule
+from datamodules.segmentation import LabelledPixels, SegmentationDataModule
 from toolkit.errors import UserError
 from toolkit.types import Stage
+
+
+class ComposedScenes(LabelledPixels):
+    """Scenes that are composed when they are first asked for, and kept.
+
+    Args:
+        scenes: What composes them.
+        count: How many.
+    """
+
+    def __init__(self, scenes: DigitScenes, count: int) -> None:
+        self.scenes = scenes
+        # No tensors: those made in a validation's inference mode could not be written to in a training.
+        self.image = np.zeros((count, 3, *scenes.image_size), dtype=np.uint8)
+        self.mask = np.zeros((count, *scenes.image_size), dtype=np.uint8)
+        self.composed = np.zeros(count, dtype=bool)
+
+    def __len__(self) -> int:
+        return len(self.mask)
+
+    def read(self, index: Tensor) -> tuple[Tensor, Tensor]:
+        """Cut out a batch."""
+        numbers = index.numpy()
+        for number in numbers[~self.composed[numbers]]:
+            scene = self.scenes(int(number))
+            self.image[number], self.mask[number] = scene.image.numpy(), scene.mask.numpy()
+            self.composed[number] = True
+        return torch.from_numpy(self.image[numbers]), torch.from_numpy(self.mask[numbers])
+
+    def masks(self, index: Tensor) -> Tensor:
+        """Cut out masks."""
+        return self.read(index)[1]
 
 
 class DigitScenesSegmentationDataModule(SegmentationDataModule):
     """Scenes of real digits; each pixel is background or ink of one of the ten digits.
 
-    The digits of the splits are disjoint; see `datamodules.digit_scenes.DigitScenes`. Scenes are composed when a split
-    is first used and kept.
+    The digits of the splits are disjoint; see `datamodules.digit_scenes.DigitScenes`.
 
     Args:
         image_size: Height and width.
@@ -34,10 +67,10 @@ class DigitScenesSegmentationDataModule(SegmentationDataModule):
 
     def __init__(
         self,
-        image_size: tuple[int, int] = (96, 96),
-        digits: tuple[int, int] = (1, 6),
+        image_size: tuple[int, int] = (64, 64),
+        digits: tuple[int, int] = (1, 3),
         scale: tuple[float, float] = (2.0, 4.0),
-        train_size: int = 4000,
+        train_size: int = 8000,
         val_size: int = 200,
         test_size: int = 500,
         split_seed: int = 0,
@@ -56,8 +89,6 @@ class DigitScenesSegmentationDataModule(SegmentationDataModule):
         few = torch.stack([self._scenes["train"](index).image for index in range(min(train_size, 100))])
         self.pixel_mean, self.pixel_std = pixel_statistics(few)
 
-    def build(self, stage: Stage) -> SegmentationArrays:
-        """Compose the scenes of a split."""
-        scenes = [self._scenes[stage](index) for index in range(self._sizes[stage])]
-        mask = torch.stack([scene.mask.to(torch.uint8) for scene in scenes])
-        return SegmentationArrays(torch.stack([scene.image for scene in scenes]), mask)
+    def build(self, stage: Stage) -> ComposedScenes:
+        """The scenes of a split."""
+        return ComposedScenes(self._scenes[stage], self._sizes[stage])

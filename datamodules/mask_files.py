@@ -6,7 +6,7 @@ Shape legend: N images, B batch, C channels, H height, W width of the network's 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import torch
@@ -30,6 +30,26 @@ class MaskSource(ABC):
     @abstractmethod
     def name(self, sample: int) -> str:
         """Where the mask comes from, for messages."""
+
+
+class SomeMasks(MaskSource):
+    """Those of some of the samples.
+
+    Args:
+        source: Of all.
+        samples: Their numbers there.
+    """
+
+    def __init__(self, source: MaskSource, samples: Sequence[int]) -> None:
+        self.source, self.samples = source, samples
+
+    def __call__(self, sample: int) -> np.ndarray:
+        """That of the sample's number there."""
+        return self.source(self.samples[sample])
+
+    def name(self, sample: int) -> str:
+        """Likewise."""
+        return self.source.name(self.samples[sample])
 
 
 class MaskFiles(MaskSource):
@@ -122,6 +142,10 @@ class SegmentationFiles(LabelledPixels):
     def masks(self, index: Tensor) -> Tensor:
         """Decode masks only."""
         return torch.stack([self._fitted(self.source(int(sample))) for sample in index])
+
+    def subset(self, samples: Sequence[int]) -> Self:
+        """Some of the images."""
+        return type(self)([self.paths[i] for i in samples], SomeMasks(self.source, samples), self.reader)
 
     def in_memory(self) -> SegmentationArrays:
         """Decode everything once."""

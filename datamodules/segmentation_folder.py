@@ -19,7 +19,7 @@ MASK_SUFFIXES = (".png", ".bmp", ".tif", ".tiff", ".gif", ".pgm")
 """Of formats that keep every value as it is."""
 
 
-class Pair(NamedTuple):
+class MaskedImage(NamedTuple):
     """An image and its mask."""
 
     image: Path
@@ -99,7 +99,7 @@ class SegmentationFolderDataModule(SegmentationDataModule):
         """The path of a test image."""
         return str(self._pairs["test"][index].image)
 
-    def _scan(self, val_size: int | float, test_size: int | float, split_seed: int) -> dict[Stage, list[Pair]]:
+    def _scan(self, val_size: int | float, test_size: int | float, split_seed: int) -> dict[Stage, list[MaskedImage]]:
         folders = {child.name: child for child in sorted(self.root.iterdir()) if child.is_dir()}
         stages = {self.stage_of_folder[name]: path for name, path in folders.items() if name in self.stage_of_folder}
         if "images" not in folders and "train" not in stages:
@@ -111,7 +111,7 @@ class SegmentationFolderDataModule(SegmentationDataModule):
         if "images" in folders:
             everything = _pairs(self.root)
             train, test = _held_out(everything, test_size, split_seed)
-            pairs: dict[Stage, list[Pair]] = {"train": train, "test": test}
+            pairs: dict[Stage, list[MaskedImage]] = {"train": train, "test": test}
         else:
             pairs = {stage: _pairs(folder) for stage, folder in stages.items()}
         if "val" not in pairs:
@@ -148,7 +148,7 @@ class SegmentationFolderDataModule(SegmentationDataModule):
             )
 
 
-def _pairs(folder: Path) -> list[Pair]:
+def _pairs(folder: Path) -> list[MaskedImage]:
     """Images of ``folder/images`` and their masks of ``folder/masks``, which may lie in folders of the same names."""
     images, masks = folder / "images", folder / "masks"
     for needed in (images, masks):
@@ -166,9 +166,11 @@ def _pairs(folder: Path) -> list[Pair]:
             if missing
             else f"data.init_args.root: no images in {str(images)!r}."
         )
-    return [Pair(path, mask) for path, mask in found if mask is not None]
+    return [MaskedImage(path, mask) for path, mask in found if mask is not None]
 
 
-def _held_out(pairs: list[Pair], size: int | float, split_seed: int) -> tuple[list[Pair], list[Pair]]:
+def _held_out(
+    pairs: list[MaskedImage], size: int | float, split_seed: int
+) -> tuple[list[MaskedImage], list[MaskedImage]]:
     kept, held_out = stratified_split(torch.zeros(len(pairs), dtype=torch.int64), size, split_seed)
     return [pairs[i] for i in kept], [pairs[i] for i in held_out]

@@ -3,11 +3,13 @@
 import json
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 from torch import nn
 
 from datamodules.base import BaseDataModule
 from datamodules.digit_detection import DigitScenesDataModule
+from datamodules.digit_scenes_segmentation import DigitScenesSegmentationDataModule
 from datamodules.digits import DigitsDataModule
 from datamodules.experience import Experience, Replay, Rollouts
 from datamodules.gymnasium import GymnasiumDataModule
@@ -56,8 +58,10 @@ from toolkit.task import Task
 from toolkit.vision.fixmatch import FixMatch
 from toolkit.vision.image_classification import ImageClassification
 from toolkit.vision.networks.faster_rcnn import FasterRCNN
+from toolkit.vision.networks.segmentation_unet import SegmentationUNet
 from toolkit.vision.networks.small_cnn import SmallCNN
 from toolkit.vision.object_detection import ObjectDetection
+from toolkit.vision.semantic_segmentation import SemanticSegmentation
 
 
 @dataclass(frozen=True)
@@ -192,6 +196,20 @@ BAG = (
         "--model.net.pooling=attention",
     ),
     *("--data=TextClassificationDataModule", "--data.length_window=4"),
+)
+
+SMALL_SCENES: dict[str, Any] = {"image_size": (16, 16), "digits": (1, 2), "scale": (1.0, 1.2)}
+SPLITS = {"train_size": 1257, "val_size": 41, "test_size": 43}
+
+
+def labelled_scenes() -> BaseDataModule:
+    return DigitScenesSegmentationDataModule(**SMALL_SCENES, **SPLITS)
+
+
+SEGMENTING = (
+    *("--model=SemanticSegmentation", "--model.net=SegmentationUNet", "--model.net.widths=[4,8]"),
+    *(f"--model.augment={AUGMENT}", "--data=DigitScenesSegmentationDataModule", "--data.image_size=[16,16]"),
+    *("--data.digits=[1,2]", "--data.scale=[1,1.2]", *(f"--data.{name}={size}" for name, size in SPLITS.items())),
 )
 
 FIXMATCH = ("--model=FixMatch", f"--model.augment={AUGMENT}", f"--model.strong={AUGMENT}", "--model.threshold=0.5")
@@ -354,6 +372,14 @@ CASES: dict[type[Task], Case] = {
             *(*DETECTING, "--model.net.freeze_norm=true", *SGD),
             *words("data", {"sizes": (1257, 30, 31), "image_size": 32, "digits": (0, 1), "scale": (2.0, 2.5)}),
         ),
+    ),
+    SemanticSegmentation: Case(
+        net=lambda: SegmentationUNet(num_classes=11, in_channels=3, widths=[4, 8]),
+        build=lambda net: SemanticSegmentation(net, num_classes=11, augment=views()),
+        data=labelled_scenes,
+        arguments=(*SEGMENTING, "--model.net.dropout=0.1"),
+        without_noise=(*SEGMENTING, "--model.net.batch_norm=false"),
+        uneven=("--model.class_weights=[1,2,3,4,5,6,7,8,9,20,30]",),
     ),
     QLearning: Case(
         net=lambda: ActionTable(num_states=16, num_actions=4),

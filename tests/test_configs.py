@@ -78,7 +78,31 @@ def data(workdir: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
     coco(Path("coco"), count=24)
     objects = {f"{n:06d}": [("dog" if n % 2 else "cat", 0, (3, 4, 25, 18))] for n in range(24)}
     voc(Path("voc"), {"train": list(objects)[:12], "val": list(objects)[12:19], "test": list(objects)[19:]}, **objects)
+    scenes(Path("scenes"))
     return {"data.path": "cifar.npz", "data.root": "images", "text": "text.txt", "lines": "names.txt"}
+
+
+def scenes(folder: Path) -> None:
+    """Images, masks of three classes, and the same as polygons in COCO's JSON."""
+    draw = np.random.default_rng(0)
+    images: list[dict[str, Any]] = []
+    regions: list[dict[str, Any]] = []
+    for name in ("images", "masks"):
+        (folder / name).mkdir(parents=True)
+    for i in range(60):
+        mask = np.zeros((40, 48), dtype=np.uint8)
+        mask[5 : 20 + i % 7, 3:30], mask[30:, 20:] = 1, 2
+        Image.fromarray(draw.integers(0, 256, (40, 48, 3), dtype=np.uint8)).save(folder / "images" / f"{i}.png")
+        Image.fromarray(mask).save(folder / "masks" / f"{i}.png")
+        images.append({"id": 3 * i, "file_name": f"{i}.png", "height": 40, "width": 48})
+        for category, box in ((1, (3, 5, 27, 15 + i % 7)), (2, (20, 30, 28, 10))):
+            left, top, width, height = box
+            corners = [left, top, left + width, top, left + width, top + height, left, top + height]
+            region = {"image_id": 3 * i, "category_id": category, "bbox": box, "segmentation": [corners], "iscrowd": 0}
+            regions.append({"id": len(regions) + 1, "area": width * height, **region})
+    categories = [{"id": 1, "name": "cat"}, {"id": 2, "name": "dog"}]
+    document = {"images": images, "annotations": regions, "categories": categories}
+    (folder / "instances.json").write_text(json.dumps(document))
 
 
 def fabricate_boxes(folder: Path, draw: np.random.Generator) -> None:
@@ -137,6 +161,13 @@ def overrides(config: str, data: dict[str, str]) -> list[str]:
         words += [f"--data.{stage}=[{stage}.de,{stage}.en]" for stage in ("train", "val", "test")]
     if kind in ("ImageFolderDataModule", "ImageNetDataModule"):
         words += [f"--data.root={data['data.root']}", "--data.image_size=64", "--data.num_workers=0"]
+    if kind == "SegmentationFolderDataModule":
+        words += ["--data.root=scenes", "--data.image_size=64", "--data.num_workers=0"]
+    if kind == "CocoSegmentationDataModule":
+        words += ["--data.train.annotations=scenes/instances.json", "--data.train.images=scenes/images"]
+        words += ["--data.val=null", "--data.image_size=64", "--data.num_workers=0"]
+    if kind == "DigitScenesSegmentationDataModule":
+        words += ["--data.train_size=60", "--data.val_size=21", "--data.test_size=21"]
     if kind == "CocoDetectionDataModule":
         words += ["--data.train={annotations: coco/a.json, images: coco/images}"]
     if kind == "VocDetectionDataModule":

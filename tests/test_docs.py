@@ -79,6 +79,11 @@ def small_data(folder: Path) -> None:
     (folder / "texts").mkdir()
     for n in range(40):
         (folder / "texts" / f"{n}.txt").write_text(" ".join(words[100 * n : 100 * n + 100]))
+    for name in ("images", "masks"):
+        (folder / "scenes" / name).mkdir(parents=True)
+        for i in range(20):
+            pixels = draw.integers(0, *((256, (40, 48, 3)) if name == "images" else (3, (40, 48))), dtype=np.uint8)
+            Image.fromarray(pixels).save(folder / "scenes" / name / f"{i}.png")
     images = draw.integers(0, 256, (60, 28, 28), dtype=np.uint8)
     labels = np.arange(60) % 3
     np.savez(folder / "data.npz", **{f"{split}_{kind}": array for split in ("train", "val", "test") for kind, array in

@@ -5,8 +5,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from PIL import Image
 
 from cli import main
+from datamodules.digit_scenes import DigitScenes
 
 
 def test_image_classification_learns_digits(workdir: Path) -> None:
@@ -22,6 +24,25 @@ def test_image_classification_learns_digits(workdir: Path) -> None:
         ]
     )
     assert float(made.trainer.callback_metrics["test/acc"]) > 0.9
+
+
+def test_segmentation_learns_where_ink_is(workdir: Path) -> None:
+    """Files of real digits before coloured backgrounds, ink 255 and paper 0: far above paper everywhere."""
+    scenes = DigitScenes("train", (32, 32), (1, 2), (2.0, 2.5))
+    for folder in ("images", "masks"):
+        Path("scenes", folder).mkdir(parents=True)
+    for number in range(300):
+        scene = scenes(number)
+        Image.fromarray(scene.image.permute(1, 2, 0).numpy()).save(f"scenes/images/{number}.png")
+        Image.fromarray((scene.mask > 0).numpy().astype("uint8") * 255).save(f"scenes/masks/{number}.png")
+    words = ["--config", "configs/vision/segmentation_folder.yaml", "--data.root=scenes", "--data.image_size=32"]
+    words += ["--data.values=[0,255]", "--data.class_names=[paper,ink]", "--data.in_memory=true"]
+    words += ["--data.num_workers=0", "--model.net.widths=[16,32]", "--model.net.stride=1", "--trainer.max_epochs=6"]
+    words += ["--model.optimizer.lr=0.01", "--model.class_weights=[0.3,1]"]
+    made = main(["fit", *words, "--trainer.accelerator=cpu", "--wandb.enabled=false"])
+    baseline = made.model.baseline(made.datamodule, "val").metrics["miou"]
+    assert baseline < 0.5
+    assert float(made.trainer.callback_metrics["val/miou"]) > 0.75
 
 
 def test_the_example_task_learns_parity(workdir: Path) -> None:

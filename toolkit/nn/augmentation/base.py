@@ -159,8 +159,9 @@ class Augmentation(nn.Module):
         Raises:
             UserError: A transform does not say where its pixels go.
         """
-        for transform, u in zip(self.transforms, self._draws(image, key), strict=True):
-            mask = cast(Transform, transform).move_mask(mask, u)
+        with torch.autocast(image.device.type, enabled=False):
+            for transform, u in zip(self.transforms, self._draws(image, key), strict=True):
+                mask = cast(Transform, transform).move_mask(mask, u)
         return self(image, key), mask
 
     def _draws(self, image: Tensor, key: Tensor) -> list[Tensor]:

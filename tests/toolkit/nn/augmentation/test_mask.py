@@ -80,3 +80,12 @@ def test_a_transform_that_does_not_say_where_pixels_go_is_refused(image: Tensor,
 
     with pytest.raises(UserError, match="Rotated does not say how the labels of pixels move; implement its move_mask"):
         Augmentation([Rotated()]).with_mask(image, torch.zeros(24, 20, 14, dtype=torch.int64), key)
+
+
+@pytest.mark.parametrize(("name", "arguments"), MOVES)
+def test_labels_are_exact_under_half_precision(name: str, arguments: dict[str, Any], key: Tensor) -> None:
+    _, mask = labelled()
+    augment = Augmentation([getattr(augmentation, name)(**arguments)])
+    with torch.autocast("cpu", torch.bfloat16):
+        _, labels = augment.with_mask(mask[:, None].to(torch.uint8), mask, key)
+    assert torch.equal(labels, augment.with_mask(mask[:, None].to(torch.uint8), mask, key)[1])
