@@ -52,8 +52,8 @@ def test_only_the_named_layers() -> None:
 def test_mistakes(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     with pytest.raises(UserError, match="need rank >= 1"):
         LoRA(rank=0)
-    with pytest.raises(UserError, match=r"no linear layer's name ends in \['query'\]; there are 0, 3"):
+    with pytest.raises(UserError, match=r"no linear layer's or convolution's name ends in \['query'\]; there are 0, 3"):
         add_adapters(network(), LoRA(targets=["query"]))
     monkeypatch.setitem(sys.modules, "peft", None)
-    with pytest.raises(UserError, match=r'pip install "fulgurite\[language\]"'):
+    with pytest.raises(UserError, match=r'pip install "fulgurite\[transfer\]"'):
         add_adapters(network(), LoRA())
