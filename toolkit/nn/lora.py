@@ -1,14 +1,20 @@
 """Low-rank adapters, by the package ``peft``."""
 
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from torch import nn
+from torch.nn.utils.parametrize import ParametrizationList
+from torchvision.models.swin_transformer import ShiftedWindowAttention
 
 from toolkit.errors import UserError
 from toolkit.nn.backbone import stages_of
 from toolkit.nn.frozen import frozen_parts
+
+NEVER_CALLED = (nn.MultiheadAttention, nn.TransformerEncoderLayer, ShiftedWindowAttention)
+"""Modules that compute with the weights of the linear layers in them: an adapter of these would do nothing."""
 
 
 @dataclass(frozen=True)
@@ -23,7 +29,8 @@ class LoRA:
         rank: Width between the two matrices.
         alpha: The product is scaled by ``alpha / rank``; twice the rank if None.
         dropout: Probability on the input of the first matrix.
-        targets: Ends of the names of the layers that get one, such as "query"; all that can if None.
+        targets: Ends of the names of the layers that get one, such as "query"; all if None. Left out are convolutions
+            in groups (a depthwise filter is as small as its adapter would be) and layers that are never called.
 
     Raises:
         UserError: A number is out of its range.
@@ -76,7 +83,7 @@ def add_adapters(network: nn.Module, lora: LoRA, inside: set[int] | None = None)
         inside: ``id`` of the modules that may get one; all if None.
 
     Raises:
-        UserError: The package is missing, no layer has one of the names, or one that has cannot have an adapter.
+        UserError: The package is missing, the network has adapters, or no layer of the names can have one.
     """
     peft = _library()
     if any(isinstance(module, _layer_class()) for module in network.modules()):
@@ -88,12 +95,9 @@ def add_adapters(network: nn.Module, lora: LoRA, inside: set[int] | None = None)
         if (_is_linear(module) or _is_convolution(module)) and (inside is None or id(module) in inside)
     }
     named = [name for name in layers if lora.targets is None or name.endswith(tuple(lora.targets))]
-    if lora.targets is not None and (wrong := [name for name in named if name in refused]):
-        raise UserError(
-            f"LoRA.targets: {wrong[0]} cannot have an adapter: {refused[wrong[0]]}. Name other layers, or none for all "
-            "that can."
-        )
     targets = [name for name in named if name not in refused]
+    if not targets and named:
+        raise UserError(f"LoRA.targets: {named[0]} cannot have an adapter: {refused[named[0]]}; name other layers.")
     if not targets:
         ends = sorted({name.rpartition(".")[2] for name in layers.keys() - refused.keys()})
         raise UserError(
@@ -102,7 +106,8 @@ def add_adapters(network: nn.Module, lora: LoRA, inside: set[int] | None = None)
         )
     trainable = [parameter for parameter in network.parameters() if parameter.requires_grad]
     alpha = 2 * lora.rank if lora.alpha is None else lora.alpha
-    options = {"r": lora.rank, "lora_alpha": alpha, "lora_dropout": lora.dropout, "target_modules": targets}
+    exactly = "|".join(map(re.escape, targets))  # of a list, peft would take all names that end alike
+    options = {"r": lora.rank, "lora_alpha": alpha, "lora_dropout": lora.dropout, "target_modules": exactly}
     transposed = any(type(module).__name__ == "Conv1D" for module in network.modules())  # GPT-2's linear layers
     peft.inject_adapter_in_model(peft.LoraConfig(**options, fan_in_fan_out=transposed), network)
     if inside is not None:  # peft has frozen all but the adapters
@@ -132,17 +137,16 @@ def _refused(network: nn.Module) -> Iterator[tuple[str, str]]:
     """Names of layers beside which an adapter would do nothing, harm or not fit, and why."""
     for name, module in network.named_modules():
         prefix = f"{name}." if name else ""
-        if isinstance(module, (nn.MultiheadAttention, nn.TransformerEncoderLayer)):
-            kind = type(module).__name__  # torch's fused code takes the weights and never calls the layer
+        if isinstance(module, NEVER_CALLED):
             for inner, _ in module.named_modules():
-                yield f"{prefix}{inner}", f"torch's {kind} computes with its weights alone"
+                yield f"{prefix}{inner}", f"{type(module).__name__} takes its weights and never calls it"
         elif isinstance(module, (nn.Conv1d, nn.Conv2d, nn.Conv3d)):
             if module.groups > 1:
                 # A depthwise filter has as many weights as a rank-1 adapter of it would; peft cannot merge it either.
                 yield name, f"its {module.groups} groups are small already, and a product would not merge into them"
             elif set(module.dilation) != {1} or module.padding_mode != "zeros":
                 yield name, "peft would leave out its dilation or its padding mode"
-        elif isinstance(module, (nn.utils.parametrize.ParametrizationList,)):
+        elif isinstance(module, ParametrizationList):
             yield name.rpartition(".parametrizations")[0], "its weight is computed from others"
 
 
