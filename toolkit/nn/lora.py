@@ -115,14 +115,19 @@ def add_adapters(network: nn.Module, lora: LoRA, inside: set[int] | None = None)
             parameter.requires_grad_(True)
 
 
-def merge_adapters(network: nn.Module) -> None:
-    """Add the adapters' products to the weights and take the adapters out, in place: the network of before, trained."""
+def merge_adapters(network: nn.Module) -> int:
+    """Add the adapters' products to the weights and take the adapters out, in place: the network of before, trained.
+
+    Returns:
+        How many there were.
+    """
     layer_class = _layer_class()
     adapted = [(name, module) for name, module in network.named_modules() if isinstance(module, layer_class)]
     for name, module in adapted:
         layer: Any = module
         layer.merge()
         network.set_submodule(name, layer.get_base_layer())
+    return len(adapted)
 
 
 def _is_linear(module: nn.Module) -> bool:
