@@ -111,8 +111,10 @@ def overrides(config: str, data: dict[str, str]) -> list[str]:
         words += short_episodes(content)
     if kind == "SemiSupervisedDataModule":
         words += ["--data.labelled_batch_size=10"]
-    if content["model"]["init_args"]["net"].get("init_args", {}).get("weights"):
-        words += ["--model.net.weights=null", "--model.net.freeze_backbone=false"]
+    net = content["model"]["init_args"]["net"].get("init_args", {})
+    if net.get("weights"):
+        words += ["--model.net.weights=null"]
+        words += ["--model.net.freeze_backbone=false"] if "freeze_backbone" in net else []
     return words
 
 
