@@ -99,12 +99,10 @@ class EvaluationPicture(Callback, ABC):
 
     def on_test_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Draw the test."""
-        assert isinstance(pl_module, CLASSIFIERS)
         self.draw(trainer, pl_module, "test")
 
     def _draw_waiting(self, trainer: Trainer, pl_module: LightningModule) -> None:
         if self._waits:
-            assert isinstance(pl_module, CLASSIFIERS)
             self.draw(trainer, pl_module, "val")
             self._waits = False
 

@@ -8,6 +8,7 @@ from lightning.pytorch.loggers import Logger
 from callbacks.best_checkpoint import BestCheckpoint
 from callbacks.classification_media import ConfusionMatrix
 from callbacks.csv_logger import MetricsCSV
+from callbacks.detection_media import DetectedBoxes, PrecisionCurves
 from callbacks.divergence_guard import DivergenceGuard
 from callbacks.environment_budget import EnvironmentBudget
 from callbacks.episode_video import EpisodeVideo
@@ -24,6 +25,7 @@ from callbacks.prediction_writer import PredictionWriter
 from callbacks.preemption import Preemption
 from callbacks.progress import make_progress_bar
 from callbacks.run_folder import RunFolder, new_run_folder, newest_run
+from callbacks.segmentation_media import ClassIoU, PredictedMasks
 from callbacks.step_seed import StepSeed
 from callbacks.summary import RunSummary
 from callbacks.throughput import Throughput
@@ -44,11 +46,15 @@ from toolkit.selfsupervised.image_encoder import ImageEncoder
 from toolkit.selfsupervised.two_views import TwoViews
 from toolkit.task import Task
 from toolkit.vision.image_classification import ImageClassification
+from toolkit.vision.object_detection import ObjectDetection
+from toolkit.vision.semantic_segmentation import SemanticSegmentation
 
 __all__ = ["PredictionWriter", "RunSummary", "new_run_folder", "newest_run"]
 
 MEDIA: dict[type[Task], tuple[type[Callback], ...]] = {
     ImageClassification: (InputImages, ConfusionMatrix, WorstErrors),
+    ObjectDetection: (DetectedBoxes, PrecisionCurves),
+    SemanticSegmentation: (PredictedMasks, ClassIoU),
     GAN: (SampleGrid, Interpolation),
     VAE: (SampleGrid, Interpolation, Reconstructions),
     DenoisingDiffusion: (SampleGrid,),

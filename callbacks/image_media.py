@@ -16,7 +16,7 @@ from torch import Tensor
 
 from callbacks.classification_media import EvaluationPicture
 from callbacks.media import Image, Table, log_media
-from callbacks.prediction_writer import gather_rows, sample_name
+from callbacks.prediction_rows import gather_rows, sample_name
 from toolkit.errors import UserError
 from toolkit.nn.normalize import Normalize
 from toolkit.types import IGNORE_LABEL, ImageBatch, ImagePrediction, SemiSupervisedBatch

@@ -3,51 +3,28 @@
 import contextlib
 import csv
 import os
-from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol, runtime_checkable
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
 from lightning.pytorch import Callback, LightningModule, Trainer
 from torch import Tensor
-from torchmetrics.utilities.distributed import gather_all_tensors
 
+from callbacks.detection_rows import DetectionRows
+from callbacks.mask_rows import MaskRows
+from callbacks.prediction_rows import Rows, gather_rows, sample_name, unreadable
 from toolkit.errors import UserError
 from toolkit.language.translation import Translation
-from toolkit.types import IGNORE_LABEL, ImagePrediction, TextPrediction, Translations
-
-
-@runtime_checkable
-class NamedSamples(Protocol):
-    """A DataModule that knows what its samples are called and why some cannot be read."""
-
-    def sample_name(self, index: int) -> str:
-        """What a sample of the prediction set is called."""
-
-    def unreadable(self, indices: Sequence[int]) -> Mapping[int, str]:
-        """Why samples could not be read, by number."""
-
-
-class Rows(ABC):
-    """The rows of one kind of prediction: keeps little of each batch, and that on the CPU."""
-
-    @abstractmethod
-    def add(self, prediction: Any) -> None:
-        """Keep what is written of a batch."""
-
-    @abstractmethod
-    def gather(self, pl_module: LightningModule) -> None:
-        """Bring together what the ranks have kept, in the order of the samples."""
-
-    @abstractmethod
-    def columns(self) -> list[str]:
-        """Names of the columns between ``path`` and ``error``."""
-
-    @abstractmethod
-    def rows(self, pl_module: LightningModule) -> Iterable[tuple[int, list[str] | None]]:
-        """Sample number and fields of each row; None instead of fields where the sample could not be read."""
+from toolkit.types import (
+    IGNORE_LABEL,
+    Detections,
+    ImagePrediction,
+    SegmentationPrediction,
+    TextPrediction,
+    Translations,
+)
 
 
 class KeptClasses(NamedTuple):
@@ -178,7 +155,9 @@ class TranslationRows(Rows):
 
 
 ROWS: dict[type, Callable[[int], Rows]] = {
+    Detections: DetectionRows,
     ImagePrediction: ClassRows,
+    SegmentationPrediction: MaskRows,
     TextPrediction: ClassRows,
     Translations: TranslationRows,
 }
@@ -235,7 +214,9 @@ class PredictionWriter(Callback):
                     "it must be a NamedTuple of tensors, one row a sample, with a field index, the samples' numbers."
                 )
             self._rows = ROWS.get(type(outputs), FieldRows)(self.top_k)
+            self._rows.begin(trainer, pl_module, self._target)
         self._rows.add(outputs)
+        self._rows.illustrate(outputs, batch)
 
     def on_predict_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Write the file on rank 0 and say where."""
@@ -253,6 +234,7 @@ class PredictionWriter(Callback):
             lines.append([sample_name(trainer, index), *(fields or [""] * len(columns)), reason])
         self._write(lines)
         print(f"predictions  {self._target}  ({len(rows)} rows, {len(wrong)} unreadable)", flush=True)
+        self._rows.finish()
 
     def _write(self, lines: list[list[str]]) -> None:
         assert self._beside is not None
@@ -272,25 +254,3 @@ class PredictionWriter(Callback):
     def _refusal(self, error: OSError) -> UserError:
         reason = error.strerror or type(error).__name__
         return UserError(f"output: cannot write {str(self._target)!r} ({reason}); name a file that can be written.")
-
-
-def sample_name(trainer: Trainer, index: int) -> str:
-    """What the DataModule calls a sample of the test split; its number if it calls it nothing."""
-    data = getattr(trainer, "datamodule", None)
-    return data.sample_name(index) if isinstance(data, NamedSamples) else str(index)
-
-
-def unreadable(trainer: Trainer, indices: Sequence[int]) -> Mapping[int, str]:
-    """Why the DataModule could not read samples."""
-    data = getattr(trainer, "datamodule", None)
-    return data.unreadable(indices) if isinstance(data, NamedSamples) else {}
-
-
-def gather_rows(pl_module: LightningModule, rows: Tensor) -> Tensor:
-    """The rows of all ranks, one after another, on the CPU; ranks may hold different numbers of rows."""
-    if pl_module.trainer.world_size == 1:
-        return rows.cpu()
-    is_bool = rows.dtype == torch.bool
-    sent = (rows.to(torch.uint8) if is_bool else rows).to(pl_module.trainer.strategy.root_device).contiguous()
-    gathered = torch.cat([part.cpu() for part in gather_all_tensors(sent)])
-    return gathered.bool() if is_bool else gathered

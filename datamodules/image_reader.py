@@ -4,6 +4,7 @@ import difflib
 import os
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 import torch
@@ -11,8 +12,14 @@ from torch import Tensor
 
 from toolkit.errors import UserError
 
+if TYPE_CHECKING:
+    import PIL.Image
+
 SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".pgm", ".ppm"})
 """Files with these endings are images."""
+
+Fit = Literal["crop", "stretch"]
+"""How pictures of any shape come to one size: the proportions kept and the middle cut out, or all of it resized."""
 
 
 class UnreadableImageError(Exception):
@@ -22,20 +29,23 @@ class UnreadableImageError(Exception):
 class ImageReader:
     """Decodes, turns upright by the EXIF tag, converts to grey or RGB, resizes and crops to one size.
 
-    The image is scaled, with its proportions kept, until its shorter side fits, and the middle is cut out.
+    The image is scaled, with its proportions kept, until its shorter side fits, and the middle is cut out; or it is
+    stretched, so that nothing is lost but its proportions.
 
     Args:
         image_size: ``(H, W)``.
         in_channels: 1 for grey, 3 for RGB.
+        fit: "crop" or "stretch".
     """
 
-    def __init__(self, image_size: tuple[int, int], in_channels: int) -> None:
+    def __init__(self, image_size: tuple[int, int], in_channels: int, fit: Fit = "crop") -> None:
         if in_channels not in (1, 3):
             raise UserError(f"data.init_args.in_channels: need 1 (grey) or 3 (RGB), got {in_channels}.")
         if min(image_size) < 1:
             raise UserError(f"data.init_args.image_size: need positive height and width, got {list(image_size)}.")
         self.image_size = image_size
         self.in_channels = in_channels
+        self.fit = fit
 
     def __call__(self, path: Path) -> Tensor:
         """Pixels of a file, ``(C, H, W)``, uint8.
@@ -43,25 +53,56 @@ class ImageReader:
         Raises:
             UnreadableImageError: Truncated, no image, or not to be opened.
         """
-        from PIL import Image, ImageOps
+        return self.pixels(open_image(path, self.in_channels))
+
+    def pixels(self, picture: "PIL.Image.Image") -> Tensor:
+        """Pixels of a decoded picture at the size asked for, ``(C, H, W)``, uint8."""
+        from PIL.Image import Resampling
 
         height, width = self.image_size
-        try:
-            with Image.open(path) as image:
-                upright = ImageOps.exif_transpose(image)
-                if upright.mode.startswith("I;16"):  # 16 bits: Pillow would cut the values off at 255
-                    upright = Image.fromarray((np.asarray(upright) >> 8).astype(np.uint8))
-                converted = upright.convert("L" if self.in_channels == 1 else "RGB")
-            fitted = ImageOps.fit(converted, (width, height), method=Image.Resampling.BILINEAR)
-        except Exception as error:  # Pillow raises OSError, SyntaxError, ValueError, ... for damaged files
-            reason = " ".join(str(error).split()) or type(error).__name__
-            raise UnreadableImageError(f"cannot read {str(path)!r} ({reason})") from error
-        pixels = torch.from_numpy(np.array(fitted))  # (H, W) or (H, W, C)
+        pixels = torch.from_numpy(np.array(self.fitted(picture, Resampling.BILINEAR)))  # (H, W) or (H, W, C)
         return pixels.reshape(height, width, self.in_channels).permute(2, 0, 1).contiguous()
+
+    def fitted(self, picture: "PIL.Image.Image", method: "PIL.Image.Resampling") -> "PIL.Image.Image":
+        """A picture at the size asked for."""
+        from PIL import ImageOps
+
+        height, width = self.image_size
+        if self.fit == "stretch":
+            return picture.resize((width, height), method)
+        return ImageOps.fit(picture, (width, height), method=method)
 
     def blank(self) -> Tensor:
         """A black image, ``(C, H, W)``, uint8."""
         return torch.zeros(self.in_channels, *self.image_size, dtype=torch.uint8)
+
+
+def open_image(path: Path, in_channels: int, size: tuple[int, int] | None = None) -> "PIL.Image.Image":
+    """A file decoded, turned upright by its EXIF tag, in grey or RGB.
+
+    Args:
+        path: The file.
+        in_channels: 1 for grey, 3 for RGB.
+        size: ``(H, W)`` that it was annotated with: a file that has it as it is stored, and not when it is upright, was
+            annotated as it is stored, and stays so.
+
+    Raises:
+        UnreadableImageError: Truncated, no image, or not to be opened.
+    """
+    import PIL.Image
+    from PIL import ImageOps
+
+    try:
+        with PIL.Image.open(path) as image:
+            upright = ImageOps.exif_transpose(image)
+            if size is not None and upright.size != (size[1], size[0]) == image.size:
+                upright = image
+            if upright.mode.startswith("I;16"):  # 16 bits: Pillow would cut the values off at 255
+                upright = PIL.Image.fromarray((np.asarray(upright) >> 8).astype(np.uint8))
+            return upright.convert("L" if in_channels == 1 else "RGB")
+    except Exception as error:  # Pillow raises OSError, SyntaxError, ValueError, ... for damaged files
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise UnreadableImageError(f"cannot read {str(path)!r} ({reason})") from error
 
 
 def image_files(folder: Path) -> Iterator[Path]:

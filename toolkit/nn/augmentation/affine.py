@@ -10,6 +10,7 @@ from torch import Tensor
 from toolkit.nn.augmentation.base import Transform, to_float
 from toolkit.nn.augmentation.checks import check_intensity, check_range, intensity
 from toolkit.nn.augmentation.draws import between
+from toolkit.types import IGNORE_LABEL
 
 Shear = float | tuple[float, float] | tuple[float, float, float, float]
 
@@ -93,6 +94,14 @@ class RandomAffine(Transform):
         fill = intensity("RandomAffine.fill", self.fill, image)
         moved = F.grid_sample(image - fill, grid, mode=self.interpolation, align_corners=False)
         return moved + fill
+
+    def move_mask(self, mask: Tensor, u: Tensor) -> Tensor:
+        """The labels of the nearest pixels."""
+        H, W = mask.shape[1:]
+        grid = _grid(self.make_params(u, (H, W)), H, W)
+        above = (mask - IGNORE_LABEL).to(torch.float32)  # what lies outside is 0 for grid_sample, and to be ignored
+        moved = F.grid_sample(above[:, None], grid, mode="nearest", align_corners=False)[:, 0]
+        return moved.to(torch.int64) + IGNORE_LABEL
 
 
 def _angles(name: str, value: float | Sequence[float], most: int) -> tuple[float, float]:

@@ -38,9 +38,15 @@ class RandomApply(Transform):
         chosen = self.make_params(u)
         if image.device.type == "cpu":
             picked = chosen.nonzero()[:, 0]
+            if not len(picked):  # not every transform takes a batch of none
+                return to_float(image)
             changed = self._changed(image[picked], u[picked])
             return to_float(image).clone().index_copy_(0, picked, changed)
         return choose(chosen, self._changed(image, u), to_float(image))
+
+    def move_mask(self, mask: Tensor, u: Tensor) -> Tensor:
+        """Move the labels of the same images."""
+        return choose(self.make_params(u), self.transform.move_mask(mask, u[:, :-1])[:, None], mask[:, None])[:, 0]
 
     def _changed(self, image: Tensor, u: Tensor) -> Tensor:
         changed = to_float(self.transform(image, u[:, :-1]))

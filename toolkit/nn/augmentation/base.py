@@ -63,6 +63,32 @@ class Transform(nn.Module, ABC):
             ``(B, C, H', W')``: of the same dtype where pixels are only moved or replaced, else float32 in ``[0, 1]``.
         """
 
+    def move_mask(self, mask: Tensor, u: Tensor) -> Tensor:
+        """Let the labels of pixels follow their pixels.
+
+        Args:
+            mask: ``(B, H, W)``, int64.
+            u: ``(B, draws)``, those that `forward` gets.
+
+        Returns:
+            ``(B, H', W')``, int64; ``IGNORE_LABEL`` where there is no pixel of the image.
+
+        Raises:
+            UserError: The transform does not say where its pixels go.
+        """
+        raise UserError(
+            f"Augmentation.transforms: {type(self).__name__} does not say how the labels of pixels move; implement its "
+            "move_mask, or derive it from PixelTransform if every pixel stays in its place."
+        )
+
+
+class PixelTransform(Transform, ABC):
+    """A transform that changes colours and leaves every pixel in its place."""
+
+    def move_mask(self, mask: Tensor, u: Tensor) -> Tensor:
+        """The labels as they are."""
+        return mask
+
 
 class Augmentation(nn.Module):
     """Transforms applied in order, on the device where the images are.
@@ -106,15 +132,7 @@ class Augmentation(nn.Module):
         Returns:
             ``(B, C, H', W')``, of the dtype that the last transform leaves; see `to_float`.
         """
-        if image.ndim != 4 or key.shape != image.shape[:1]:
-            raise UserError(
-                f"images: need a batch (B, C, H, W) and one key an image, got images of shape {tuple(image.shape)} and "
-                f"keys of shape {tuple(key.shape)}; give one image as image[None], its key as key[None]."
-            )
-        draws = [
-            keyed_uniform(key, stream=position, n=cast(Transform, transform).draws)
-            for position, transform in enumerate(self.transforms)
-        ]
+        draws = self._draws(image, key)
         at_once = max(1, len(image))
         if image.device.type == "cpu" and len(image):
             at_once = max(1, CACHED // image[:1].numel())
@@ -126,3 +144,33 @@ class Augmentation(nn.Module):
                     part = transform(part, u[start : start + at_once])
                 parts.append(part)
         return parts[0] if len(parts) == 1 else torch.cat(parts)
+
+    def with_mask(self, image: Tensor, mask: Tensor, key: Tensor) -> tuple[Tensor, Tensor]:
+        """Augment a batch of images whose pixels have labels.
+
+        Args:
+            image: ``(B, C, H, W)``, as for `forward`, which changes them alike.
+            mask: ``(B, H, W)``, int64.
+            key: ``(B,)``, int64, the samples' keys.
+
+        Returns:
+            The images, and the labels ``(B, H', W')`` of their pixels.
+
+        Raises:
+            UserError: A transform does not say where its pixels go.
+        """
+        for transform, u in zip(self.transforms, self._draws(image, key), strict=True):
+            mask = cast(Transform, transform).move_mask(mask, u)
+        return self(image, key), mask
+
+    def _draws(self, image: Tensor, key: Tensor) -> list[Tensor]:
+        """The random numbers of each transform."""
+        if image.ndim != 4 or key.shape != image.shape[:1]:
+            raise UserError(
+                f"images: need a batch (B, C, H, W) and one key an image, got images of shape {tuple(image.shape)} and "
+                f"keys of shape {tuple(key.shape)}; give one image as image[None], its key as key[None]."
+            )
+        return [
+            keyed_uniform(key, stream=position, n=cast(Transform, transform).draws)
+            for position, transform in enumerate(self.transforms)
+        ]

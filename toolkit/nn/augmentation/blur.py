@@ -5,12 +5,12 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from toolkit.errors import UserError
-from toolkit.nn.augmentation.base import Transform, to_float
+from toolkit.nn.augmentation.base import PixelTransform, to_float
 from toolkit.nn.augmentation.checks import check_range
 from toolkit.nn.augmentation.draws import between
 
 
-class GaussianBlur(Transform):
+class GaussianBlur(PixelTransform):
     """Blur with a Gaussian of random width, mirroring the image at its border; gives float32.
 
     Args:

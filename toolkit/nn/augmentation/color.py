@@ -6,7 +6,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from toolkit.nn.augmentation.base import Transform, to_float
+from toolkit.nn.augmentation.base import PixelTransform, to_float
 from toolkit.nn.augmentation.checks import check_colors, check_probability, check_range
 from toolkit.nn.augmentation.choose import choose
 from toolkit.nn.augmentation.draws import between
@@ -25,7 +25,7 @@ class JitterParameters(NamedTuple):
     """``(B, 4)``, int64: which of the four comes first, second, third and last."""
 
 
-class ColorJitter(Transform):
+class ColorJitter(PixelTransform):
     """Change brightness, contrast, saturation and hue, in an order drawn for each sample; gives float32.
 
     The definitions are torchvision's: the three factors mix the image with black, with its mean grey, and with its own
@@ -93,7 +93,7 @@ def _turn_between_blends(image: Tensor, factors: Tensor, order: Tensor) -> Tenso
     return image[most.argsort()]
 
 
-class RandomGrayscale(Transform):
+class RandomGrayscale(PixelTransform):
     """Take the colours away with probability ``p``, all channels equal to the luma; gives float32.
 
     Args:

@@ -10,6 +10,7 @@ from toolkit.errors import UserError
 from toolkit.nn.augmentation.base import Transform, to_float
 from toolkit.nn.augmentation.checks import check_range, pair
 from toolkit.nn.augmentation.draws import RECTANGLE_DRAWS, Rectangles, below, rectangles
+from toolkit.types import IGNORE_LABEL
 
 PaddingMode = Literal["constant", "edge", "reflect"]
 
@@ -56,10 +57,17 @@ class RandomCrop(Transform):
 
     def forward(self, image: Tensor, u: Tensor) -> Tensor:
         """Windows ``(B, C, *size)`` of images ``(B, C, H, W)``."""
+        return self._windows(image, u, outside=0)
+
+    def move_mask(self, mask: Tensor, u: Tensor) -> Tensor:
+        """The labels in the same windows; reflected pixels have those of their originals."""
+        return self._windows(mask[:, None], u, outside=IGNORE_LABEL)[:, 0]
+
+    def _windows(self, image: Tensor, u: Tensor, outside: int) -> Tensor:
         image_size = (image.shape[2], image.shape[3])
         height, width = self._checked_size(image_size)
         top, left = self.make_params(u, image_size)
-        padded = _pad(image, self.padding, self.padding_mode)
+        padded = _pad(image, self.padding, self.padding_mode, outside)
         windows = padded.unfold(2, height, 1).unfold(3, width, 1)  # (B, C, tops, lefts, height, width), a view
         return windows[torch.arange(len(image), device=image.device), :, top, left]
 
@@ -79,10 +87,10 @@ class RandomCrop(Transform):
         return height, width
 
 
-def _pad(image: Tensor, padding: int, mode: PaddingMode) -> Tensor:
+def _pad(image: Tensor, padding: int, mode: PaddingMode, outside: int = 0) -> Tensor:
     """Pad height and width. Reflection by slices: torch's own is not implemented for uint8 on every device."""
     if mode == "constant" or padding == 0:
-        return F.pad(image, (padding, padding, padding, padding))
+        return F.pad(image, (padding, padding, padding, padding), value=outside)
     for dim in (2, 3):
         n = image.shape[dim]
         if mode == "reflect":
@@ -140,6 +148,20 @@ class RandomResizedCrop(Transform):
         columns = _weights(left, width, self.size[1], W)  # (B, width, W)
         narrow = torch.bmm(to_float(image).flatten(1, 2), columns.mT).view(len(image), -1, H, self.size[1])
         return torch.matmul(rows[:, None], narrow)  # (B, C, height, width)
+
+    def move_mask(self, mask: Tensor, u: Tensor) -> Tensor:
+        """The labels of the nearest pixels of the same rectangles."""
+        top, left, height, width = self.make_params(u, (mask.shape[1], mask.shape[2]))
+        row = _nearest(top, height, self.size[0])  # (B, height)
+        column = _nearest(left, width, self.size[1])  # (B, width)
+        sample = torch.arange(len(mask), device=mask.device)[:, None, None]
+        return mask[sample, row[:, :, None], column[:, None, :]]
+
+
+def _nearest(start: Tensor, length: Tensor, n_out: int) -> Tensor:
+    """The pixel in which the centre of each resampled one lies, ``(B, n_out)``; intervals as for `_weights`."""
+    resampled = torch.arange(n_out, device=start.device)
+    return start[:, None] + (2 * resampled + 1) * length[:, None] // (2 * n_out)  # whole numbers, which do not round
 
 
 def _weights(start: Tensor, length: Tensor, n_out: int, n_in: int) -> Tensor:

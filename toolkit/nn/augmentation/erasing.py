@@ -5,12 +5,12 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from toolkit.nn.augmentation.base import Transform
+from toolkit.nn.augmentation.base import PixelTransform
 from toolkit.nn.augmentation.checks import check_intensity, check_probability, check_range, intensity
 from toolkit.nn.augmentation.draws import RECTANGLE_DRAWS, Rectangles, rectangles
 
 
-class RandomErasing(Transform):
+class RandomErasing(PixelTransform):
     """Cover a rectangle of random area and shape with one colour; the dtype stays.
 
     Zhong et al., "Random Erasing Data Augmentation", AAAI 2020. Departure: the paper fills with random pixels or the

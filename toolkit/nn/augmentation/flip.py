@@ -33,6 +33,10 @@ class _RandomFlip(Transform):
         """Mirror some of the images ``(B, C, H, W)``."""
         return choose(self.make_params(u), image.flip(self.dim), image)
 
+    def move_mask(self, mask: Tensor, u: Tensor) -> Tensor:
+        """Mirror the labels of the same images."""
+        return self.forward(mask[:, None], u)[:, 0]
+
 
 class RandomHorizontalFlip(_RandomFlip):
     """Swap left and right with probability ``p``; the dtype stays.

@@ -104,7 +104,7 @@ class EfficientNetLite(PretrainedNetwork, Staged):
 
     def __init__(
         self,
-        num_classes: int,
+        num_classes: int = 1000,
         in_channels: int = 3,
         weights: str | None = None,
         dropout: float = 0.2,

@@ -6,7 +6,7 @@ from torchvision.transforms.v2 import functional as TF
 
 from toolkit.errors import UserError
 from toolkit.keys import keyed_uniform
-from toolkit.nn.augmentation import GaussianBlur, to_float
+from toolkit.nn.augmentation import GaussianBlur, RandomApply, to_float
 
 
 @pytest.mark.parametrize("channels", [1, 3])
@@ -34,3 +34,8 @@ def test_sigma_is_uniform(many: Tensor) -> None:
 def test_small_images_are_refused(image: Tensor) -> None:
     with pytest.raises(UserError, match=r"kernel_size: 29 is too large for images of \[20, 14\]; write at most 27"):
         GaussianBlur(29)(image, torch.zeros(24, 1))
+
+
+def test_a_batch_of_which_no_image_is_blurred(image: Tensor, key: Tensor) -> None:
+    apply = RandomApply(GaussianBlur(3), p=0.0)
+    assert torch.equal(apply(image, keyed_uniform(key, 0, apply.draws)), to_float(image))

@@ -1,0 +1,171 @@
+"""COCO's JSON of boxes (cocodataset.org/#format-data), read as it is: gaps in ids, crowds, images without objects."""
+
+import json
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from datamodules.annotated_images import AnnotatedImage
+from datamodules.annotation_findings import Box, Finding, Findings
+from datamodules.fitted_reader import upright_size
+from toolkit.errors import UserError
+
+
+class CocoAnnotations:
+    """One annotation file, its parts checked to be there.
+
+    Args:
+        path: The JSON.
+        images: The folder that its file names are relative to.
+
+    Raises:
+        UserError: It is no COCO JSON.
+    """
+
+    def __init__(self, path: Path, images: Path) -> None:
+        self.path = path
+        self.folder = images
+        self.findings = Findings(path.name)
+        document = _read(path)
+        self._images: list[dict[str, Any]] = document["images"]
+        self._annotations: list[dict[str, Any]] = document["annotations"]
+        self.categories = _category_names(document["categories"])
+
+    def read(self, class_names: Sequence[str], ignore_others: bool) -> list[AnnotatedImage]:
+        """The images whose file is there, in the order of the JSON, with their valid boxes.
+
+        Args:
+            class_names: Class number by position.
+            ignore_others: Whether the file may have further categories, which are then left out without a word.
+        """
+        number = {name: place for place, name in enumerate(class_names)}
+        label = {key: number[name] for key, name in self.categories.items() if name in number}
+        left_out = set(self.categories) - set(label) if ignore_others else set()
+        records = self._by_image(left_out)
+        files = _Files(self.folder)
+        images, seen = [], set()
+        for image in self._images:
+            name, key = str(image["file_name"]), image["id"]
+            if key in seen:
+                self.findings.add(Finding.SAME_IMAGE_ID, f"{name} [{key}]")
+                continue
+            seen.add(key)
+            if not files.exists(name):
+                self.findings.add(Finding.MISSING, name)
+                continue
+            size = _size(image, self.folder / name)
+            if size is None:
+                self.findings.add(Finding.NO_SIZE, name)
+                continue
+            images.append(self._annotated(name, key, size, records.get(key, []), label))
+        for key in sorted(set(records) - seen, key=str):
+            for record in records[key]:
+                self.findings.add(Finding.UNKNOWN_IMAGE, f"annotation {record.get('id')} of image {key}")
+        return images
+
+    def _by_image(self, left_out: set[Any]) -> dict[Any, list[dict[str, Any]]]:
+        """Annotations by image, without those of some categories and without exact repetitions."""
+        records: dict[Any, list[dict[str, Any]]] = {}
+        first: dict[Any, dict[str, Any]] = {}
+        for record in self._annotations:
+            key = record.get("id")
+            known = first.setdefault(key, record) if key is not None else record
+            if known is not record:
+                repeated = all(known.get(name) == record.get(name) for name in ("image_id", "category_id", "bbox"))
+                self.findings.add(Finding.REPEATED if repeated else Finding.SAME_ID, f"annotation {key}")
+                if repeated:
+                    continue
+            if record.get("category_id") not in left_out:
+                records.setdefault(record.get("image_id"), []).append(record)
+        return records
+
+    def _annotated(
+        self, name: str, key: Any, size: tuple[int, int], records: Sequence[Mapping[str, Any]], label: Mapping[Any, int]
+    ) -> AnnotatedImage:
+        boxes: list[Box] = []
+        labels, crowds, areas = [], [], []
+        for record in records:
+            if record.get("category_id") not in label:
+                self.findings.add(Finding.CATEGORY, f"{name} [category {record.get('category_id')}]")
+                continue
+            box = self.findings.box(_corners(record.get("bbox")), size, name)
+            if box is None:
+                continue
+            boxes.append(box)
+            labels.append(label[record["category_id"]])
+            crowds.append(bool(record.get("iscrowd", 0)))
+            area = record.get("area")
+            own = isinstance(area, int | float) and math.isfinite(area) and area > 0
+            areas.append(float(area) if own else (box[2] - box[0]) * (box[3] - box[1]))  # type: ignore[arg-type]
+        return AnnotatedImage(
+            self.folder / name,
+            size,
+            torch.tensor(boxes, dtype=torch.float32).reshape(-1, 4),
+            torch.tensor(labels, dtype=torch.int64),
+            torch.tensor(crowds, dtype=torch.bool),
+            torch.tensor(areas, dtype=torch.float32),
+            key,
+        )
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        document = json.loads(path.read_bytes())
+    except (OSError, ValueError) as error:
+        raise UserError(f"data: cannot read {str(path)!r} as JSON ({error}).") from error
+    parts = ("images", "annotations", "categories")
+    missing = [part for part in parts if not isinstance(document, dict) or not isinstance(document.get(part), list)]
+    if missing:
+        found = ", ".join(document) if isinstance(document, dict) else type(document).__name__
+        raise UserError(
+            f"data: {str(path)!r} is no COCO annotation file: it needs lists named images, annotations and categories, "
+            f"and lacks {', '.join(missing)}; it has {found or 'nothing'}."
+        )
+    for part, names in (("images", ("id", "file_name")), ("categories", ("id", "name"))):
+        for record in document[part]:
+            if not isinstance(record, dict) or any(name not in record for name in names):
+                raise UserError(f"data: {str(path)!r}: each of its {part} needs {' and '.join(names)}, got {record}.")
+    return document  # type: ignore[no-any-return]
+
+
+def _category_names(categories: Iterable[Mapping[str, Any]]) -> dict[Any, str]:
+    """Name by id, in the order of the ids; a name that comes twice is told apart by its id."""
+    records = sorted(categories, key=lambda record: (str(type(record["id"])), record["id"]))
+    names: dict[Any, str] = {}
+    for record in records:
+        name = str(record["name"])
+        names[record["id"]] = f"{name} {record['id']}" if name in names.values() else name
+    return names
+
+
+def _corners(bbox: Any) -> list[Any]:
+    """COCO's (left, top, width, height) as (left, top, right, bottom)."""
+    if not isinstance(bbox, list) or len(bbox) != 4 or not all(isinstance(value, int | float) for value in bbox):
+        return bbox if isinstance(bbox, list) else []
+    left, top, width, height = bbox
+    return [left, top, left + width, top + height]
+
+
+def _size(image: Mapping[str, Any], path: Path) -> tuple[int, int] | None:
+    """Height and width as annotated, else from the head of the file."""
+    height, width = image.get("height"), image.get("width")
+    if isinstance(height, int) and isinstance(width, int) and min(height, width) > 0:
+        return height, width
+    return upright_size(path)
+
+
+class _Files:
+    """Which files a folder has: asked once for each folder, for a question a file takes long on a network's disk."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self._names: dict[Path, set[str]] = {}
+
+    def exists(self, name: str) -> bool:
+        path = self.folder / name
+        if path.parent not in self._names:
+            self._names[path.parent] = {p.name for p in path.parent.iterdir()} if path.parent.is_dir() else set()
+        return path.name in self._names[path.parent]

@@ -1,0 +1,57 @@
+"""Image files without boxes: what `predict --input` reads for a detector."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from datamodules.annotated_images import AnnotatedImage
+from datamodules.detection import DetectionDataModule, DetectionFiles
+from datamodules.fitted_reader import FittedReader, upright_size
+from datamodules.image_reader import existing, image_files
+from toolkit.errors import UserError
+from toolkit.types import Stage
+
+
+class DetectionInputDataModule(DetectionDataModule):
+    """Files, and all images below folders, for prediction only. A file that cannot be read stays in the list.
+
+    Args:
+        paths: Files and folders.
+        image_size: ``(H, W)`` that images are resized to fit, with their proportions kept.
+        in_channels: 3 for RGB, 1 for grey.
+        **loader: ``batch_size``, ``num_workers`` and ``eval_batch_size`` of `datamodules.base.BaseDataModule`.
+
+    Raises:
+        UserError: A path does not exist, or there is no image at all.
+    """
+
+    def __init__(self, paths: Sequence[str], image_size: tuple[int, int], in_channels: int, **loader: Any) -> None:
+        super().__init__(**loader)
+        self.class_names = []
+        self.image_size, self.in_channels = image_size, in_channels
+        self._reader = FittedReader(image_size, in_channels)
+        given = [existing(path, "--input") for path in paths]
+        self.paths = [file for path in given for file in (image_files(path) if path.is_dir() else [path])]
+        if not self.paths:
+            raise UserError(f"--input: no images in {', '.join(map(repr, paths))}.")
+
+    def build(self, stage: Stage) -> DetectionFiles:
+        """All files."""
+        images = [_without_boxes(path, upright_size(path) or self.image_size) for path in self.paths]
+        return DetectionFiles(images, self._reader, skip_unreadable=True)
+
+    def sample_name(self, index: int) -> str:
+        """The file's path."""
+        return str(self.paths[index])
+
+    def unreadable(self, indices: Sequence[int]) -> dict[int, str]:
+        """Why files cannot be read."""
+        reasons = {index: self._reader.reason(self.paths[index]) for index in indices}
+        return {index: reason for index, reason in reasons.items() if reason}
+
+
+def _without_boxes(path: Path, size: tuple[int, int]) -> AnnotatedImage:
+    none = torch.zeros(0)
+    return AnnotatedImage(path, size, none.reshape(0, 4), none.long(), none.bool(), none, 0)

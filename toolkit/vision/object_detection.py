@@ -1,0 +1,166 @@
+"""Object detection: boxes around objects, with their classes.
+
+Shape legend: B batch, C channels, H height, W width, K classes, M true boxes and D detections of an image at most.
+"""
+
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
+from torch import Tensor, nn
+from torchmetrics import MetricCollection
+
+from toolkit.errors import UserError
+from toolkit.metrics.average_precision import ClassCurves, CocoAveragePrecision
+from toolkit.nn.augmentation import to_float
+from toolkit.nn.augmentation.boxes import DetectionAugmentation, inside
+from toolkit.nn.normalize import Normalize
+from toolkit.nn.pretrained import PretrainedNetwork
+from toolkit.task import SchedulerConfig, Task
+from toolkit.types import IGNORE_LABEL, DetectionBatch, Detections, Stage, StepOutput
+from toolkit.vision.networks.detector import Boxes, Detector
+
+
+class ObjectDetection(Task):
+    """A detector learns to put boxes around objects; COCO's average precision says how well.
+
+    The loss is the sum of the detector's own. Validation and test compute it and the detections in one pass, in
+    evaluation mode: BatchNorm keeps its statistics and nothing is dropped. Average precision is over the whole set and
+    all devices, in pixels of the files, and boxes around crowds count as COCO counts them. Augmentation runs on the
+    device, for each sample by its own key; normalisation is part of the model, so a checkpoint predicts on raw pixels.
+
+    The arguments from ``num_classes`` to ``pixel_std`` describe the data; the command line links them from the
+    DataModule.
+
+    Args:
+        net: `FasterRCNN`, `RetinaNet`, `FCOS`, `SSDlite` or `TorchvisionDetector`.
+        num_classes: K.
+        class_names: A name for each class; the numbers as text if None.
+        category_ids: The number by which a class goes in the data's files and in predictions; 0 to K-1 if None.
+        image_size: ``(H, W)`` within which `predict` resizes files.
+        pixel_mean: Mean of each channel in ``[0, 1]``; a pretrained network's own goes first; 0.5 if None.
+        pixel_std: Standard deviation of each channel, likewise.
+        augment: Keyed augmentation of the training images and their boxes.
+        channels_last: Compute convolutions in channels-last memory format, often faster.
+        optimizer: AdamW with torch's defaults if None.
+        scheduler: Constant learning rate if None.
+        scheduler_config: When the scheduler steps.
+
+    Raises:
+        UserError: Names or ids do not count K, or the network is no detector.
+    """
+
+    monitor = "val/map"
+    mode = "max"
+    input_kind = "image"
+
+    def __init__(
+        self,
+        net: Detector,
+        num_classes: int,
+        class_names: Sequence[str] | None = None,
+        category_ids: Sequence[int] | None = None,
+        image_size: tuple[int, int] | None = None,
+        pixel_mean: Sequence[float] | None = None,
+        pixel_std: Sequence[float] | None = None,
+        augment: DetectionAugmentation | None = None,
+        channels_last: bool = False,
+        optimizer: OptimizerCallable | None = None,
+        scheduler: LRSchedulerCallable | None = None,
+        scheduler_config: SchedulerConfig | None = None,
+    ) -> None:
+        _check(net, num_classes, class_names, category_ids)
+        super().__init__(
+            net,
+            optimizer,
+            scheduler,
+            scheduler_config,
+            metrics=MetricCollection([CocoAveragePrecision(num_classes)]),
+            scalars=("loss", *net.loss_names),
+        )
+        if isinstance(net, PretrainedNetwork) and net.pixel_mean is not None:
+            pixel_mean, pixel_std = net.pixel_mean, net.pixel_std
+        self.num_classes = num_classes
+        self.class_names = list(class_names or map(str, range(num_classes)))
+        self.category_ids = list(category_ids or range(num_classes))
+        self.image_size = (image_size[0], image_size[1]) if image_size else None
+        self.in_channels = len(pixel_mean or [0.5])
+        self.normalize = Normalize(pixel_mean or [0.5], pixel_std or [0.5])
+        self.augment = augment
+        self.memory_format = torch.channels_last if channels_last else torch.contiguous_format
+        self.net.to(memory_format=self.memory_format)
+
+    def step(self, batch: DetectionBatch, stage: Stage) -> StepOutput:
+        """Losses of a batch, and in evaluation its detections from the same pass."""
+        training = stage == "train"
+        if torch.finfo(batch.box.dtype).bits < 32:
+            raise UserError(
+                f"trainer.precision: {batch.box.dtype} would round boxes to several pixels; write bf16-mixed, 16-mixed "
+                "or 32-true."
+            )
+        if training and self.augment is not None:
+            batch = self.augment(batch)
+        B = len(batch.image)
+        output = self.net(*self._network_input(batch), targets_of(batch), batch.key, detects=not training)
+        loss = torch.stack(list(output.losses.values())).sum()
+        self.record(stage, B, loss=loss, **output.losses)
+        if training:
+            return StepOutput(loss, weight=B)
+        prediction = self._prediction(output.detections, batch)
+        self.metrics(stage).update(prediction, batch)
+        return StepOutput(loss, prediction)
+
+    def _network_input(self, batch: DetectionBatch) -> tuple[Tensor, list[tuple[int, int]]]:
+        """Normalised images padded to a multiple of the network's stride, and their sizes."""
+        assert isinstance(self.net, Detector)
+        H, W = batch.image.shape[2:]
+        image = self.normalize(to_float(batch.image)) * inside(batch)  # the mean of all pixels around each
+        image = F.pad(image, (0, -W % self.net.stride, 0, -H % self.net.stride))
+        sizes = [(height, width) for height, width in batch.size.tolist()]
+        return image.to(self.dtype, memory_format=self.memory_format), sizes
+
+    def _prediction(self, found: list[Boxes], batch: DetectionBatch) -> Detections:
+        """Detections as tensors, in pixels of the files."""
+        most = max(len(boxes["scores"]) for boxes in found)
+        scale = (batch.original_size / batch.size).flip(1).repeat(1, 2)  # (B, 4), of x and y
+
+        def padded(name: str, value: float) -> Tensor:
+            return torch.stack([_pad_rows(boxes[name], most, value) for boxes in found])
+
+        box = padded("boxes", 0.0).float() * scale[:, None]
+        return Detections(box, padded("scores", 0.0).float(), padded("labels", IGNORE_LABEL), batch.index)
+
+    def predict_step(self, batch: DetectionBatch, batch_idx: int) -> Detections:
+        """Boxes, scores and classes of raw images."""
+        return self._prediction(self.net(*self._network_input(batch)).detections, batch)
+
+    def class_curves(self, stage: Stage) -> ClassCurves | None:
+        """By class, what the last evaluation found; None before the first."""
+        metric = self.metrics(stage)["CocoAveragePrecision"]
+        assert isinstance(metric, CocoAveragePrecision)
+        return metric.curves
+
+
+def targets_of(batch: DetectionBatch) -> list[Boxes]:
+    """The boxes to learn of each image: all but padding and crowds."""
+    keep = (batch.label != IGNORE_LABEL) & ~batch.crowd  # (B, M)
+    parts = zip(batch.box, batch.label, keep, strict=True)
+    return [{"boxes": box[mask], "labels": label[mask]} for box, label, mask in parts]
+
+
+def _pad_rows(rows: Tensor, count: int, value: float) -> Tensor:
+    return torch.cat([rows, rows.new_full((count - len(rows), *rows.shape[1:]), value)])
+
+
+def _check(
+    net: nn.Module, num_classes: int, class_names: Sequence[str] | None, category_ids: Sequence[int] | None
+) -> None:
+    if not isinstance(net, Detector):
+        raise UserError(
+            f"model.init_args.net: {type(net).__name__} is no detector; use FasterRCNN, RetinaNet, FCOS, SSDlite or "
+            "TorchvisionDetector, or a subclass of toolkit.vision.networks.detector.Detector."
+        )
+    for name, values in (("class_names", class_names), ("category_ids", category_ids)):
+        if values is not None and len(values) != num_classes:
+            raise UserError(f"model.init_args.{name}: need {num_classes} entries, one a class, got {len(values)}.")
