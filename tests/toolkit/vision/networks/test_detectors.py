@@ -112,7 +112,9 @@ def test_no_image_has_a_box(kind: type[Detector]) -> None:
 def test_learns_two_images(kind: type[Detector]) -> None:
     """Some steps on two images lower the loss by half."""
     net = small(kind, freeze_norm=True).train()
-    optimizer = torch.optim.Adam((p for p in net.parameters() if p.requires_grad), lr=1e-3 if kind is RetinaNet else 5e-3)
+    optimizer = torch.optim.Adam(
+        (p for p in net.parameters() if p.requires_grad), lr=1e-3 if kind is RetinaNet else 5e-3
+    )
     values = []
     for _ in range(40):
         losses = net(images(), SIZES, targets(), KEYS, detects=False).losses
