@@ -43,7 +43,7 @@ def take_backbone(task: Task, checkpoint: str | Path) -> Transfer:
     transfer = Transfer(find_checkpoint(checkpoint))
     own = task.net.state_dict()
     new = {name: _fitting(name, theirs, value, transfer) for name, value in own.items()}
-    missing = [text for text in transfer.skipped if not text.startswith(HEAD) and ADAPTER[1] not in text]
+    missing = [text for text in transfer.skipped if not text.startswith(HEAD)]
     if missing or not transfer.taken:
         raise UserError(
             f"checkpoint {str(checkpoint)!r}: {len(missing)} of {len(own)} weights of this {type(task.net).__name__} "
@@ -59,6 +59,8 @@ def take_backbone(task: Task, checkpoint: str | Path) -> Transfer:
 
 def _fitting(name: str, theirs: Mapping[str, Tensor], own: Tensor, transfer: Transfer) -> Tensor:
     """The checkpoint's tensor, if it serves; else the network's own."""
+    if ADAPTER[1] in name:
+        return own
     if name.startswith(HEAD):
         transfer.skipped.append(name)
         return own
