@@ -94,7 +94,7 @@ class DetectedBoxes(EvaluationPicture):
 def pair_of(prediction: Detections, batch: DetectionBatch, row: int) -> Pair:
     """An image of a batch, on the CPU, with the detections in its pixels."""
     height, width = batch.size[row].tolist()
-    scale = (batch.size[row] / batch.original_size[row]).flip(0).repeat(2)  # (4,), of x, y, x and y
+    scale = (batch.size[row].float() / batch.original_size[row]).flip(0).repeat(2)  # (4,), of x, y, x and y
     true = (batch.box[row], batch.label[row], batch.crowd[row])
     found = (prediction.box[row] * scale, prediction.score[row], prediction.label[row])
     return Pair(*(field.cpu() for field in (batch.image[row, :, :height, :width], *true, *found)))

@@ -55,7 +55,7 @@ class DetectionImages(BatchedDataset, ABC):
     def __getitem__(self, batch: BatchIndex) -> DetectionBatch:
         image, size, original_size, readable = self.read(batch.index)
         box, label, crowd, area = self.boxes.padded(batch.index)
-        scale = (size / original_size).flip(1).repeat(1, 2)  # (B, 4), of x, y, x and y
+        scale = (size.float() / original_size).flip(1).repeat(1, 2)  # (B, 4), of x, y, x and y
         index = batch.index.to(image.device)
         return DetectionBatch(
             image,

@@ -44,7 +44,7 @@ class DigitScenes:
 
     The digits of the three stages are disjoint, those of `datamodules.digits.DigitsDataModule`. Each is enlarged
     bicubically by its own factor and placed where its box overlaps others at most slightly; one that finds no place is
-    left out, so that a scene may have fewer digits than were drawn, but never none.
+    left out, so that a scene may have fewer digits than were drawn, but none only if none were.
 
     Args:
         stage: Of which split the digits are.
@@ -71,9 +71,9 @@ class DigitScenes:
         seed: int = 0,
         split_seed: int = 0,
     ) -> None:
-        if not 1 <= digits[0] <= digits[1]:
+        if not (0 <= digits[0] <= digits[1] and digits[1] >= 1):
             raise UserError(
-                f"data.init_args.digits: need [fewest, most] from 1 up, got {list(digits)}; such as [1, 6]."
+                f"data.init_args.digits: need 0 <= fewest <= most and 1 <= most, got {list(digits)}; such as [1, 6]."
             )
         if not 1 <= scale[0] <= scale[1]:
             raise UserError(f"data.init_args.scale: need [least, most] from 1 up, got {list(scale)}; such as [2, 4].")
@@ -117,7 +117,8 @@ class DigitScenes:
                 labels.append(int(self._label[number]))
         image += float(draw.uniform(0, 0.15)) * draw.integers(-128, 128, (H, W, 1), dtype=np.int8)  # noise
         pixels = torch.from_numpy(image.clip(0, 255).astype(np.uint8)).permute(2, 0, 1).contiguous()
-        return Scene(pixels, torch.tensor(boxes, dtype=torch.float32), torch.tensor(labels), torch.from_numpy(mask))
+        box = torch.tensor(boxes, dtype=torch.float32).reshape(-1, 4)
+        return Scene(pixels, box, torch.tensor(labels, dtype=torch.int64), torch.from_numpy(mask))
 
     def _background(self, draw: np.random.Generator, base: np.ndarray) -> np.ndarray:
         """Colours that change slowly around a mean, ``(H, W, 3)``, float32."""

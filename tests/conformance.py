@@ -1,11 +1,13 @@
 """One row a task: what the conformance suite needs to put any task through the same tests."""
 
+import json
 from collections.abc import Callable
 from dataclasses import dataclass
 
 from torch import nn
 
 from datamodules.base import BaseDataModule
+from datamodules.digit_detection import DigitScenesDataModule
 from datamodules.digits import DigitsDataModule
 from datamodules.experience import Experience, Replay, Rollouts
 from datamodules.gymnasium import GymnasiumDataModule
@@ -53,7 +55,9 @@ from toolkit.selfsupervised.vicreg import VICReg
 from toolkit.task import Task
 from toolkit.vision.fixmatch import FixMatch
 from toolkit.vision.image_classification import ImageClassification
+from toolkit.vision.networks.faster_rcnn import FasterRCNN
 from toolkit.vision.networks.small_cnn import SmallCNN
+from toolkit.vision.object_detection import ObjectDetection
 
 
 @dataclass(frozen=True)
@@ -192,6 +196,30 @@ BAG = (
 
 FIXMATCH = ("--model=FixMatch", f"--model.augment={AUGMENT}", f"--model.strong={AUGMENT}", "--model.threshold=0.5")
 
+SCENES = {"sizes": (160, 21, 21), "image_size": 48, "digits": (0, 2), "scale": (2.0, 3.0), "batch_size": 8}
+DETECTOR = {"anchor_sizes": (12, 24), "width": 8, "box_width": 16, "proposals": 20, "samples": 16}
+
+
+def scenes() -> BaseDataModule:
+    return DigitScenesDataModule(**SCENES)
+
+
+def detector() -> FasterRCNN:
+    return FasterRCNN(10, SmallCNN(1, 3, (4, 8, 8, 8)), strides=(4, 8), **DETECTOR)
+
+
+def words(prefix: str, arguments: dict[str, object]) -> tuple[str, ...]:
+    return tuple(f"--{prefix}.{name}={json.dumps(value)}" for name, value in arguments.items())
+
+
+DETECTING = (
+    *("--model=ObjectDetection", "--model.net=FasterRCNN", "--model.net.strides=[4,8]", *words("model.net", DETECTOR)),
+    *("--model.net.backbone=SmallCNN", "--model.net.backbone.num_classes=1", "--model.net.backbone.in_channels=3"),
+    *("--model.net.backbone.widths=[4,8,8,8]", "--data=DigitScenesDataModule", *words("data", SCENES)),
+    "--model.augment=DetectionAugmentation",
+    '--model.augment.transforms=[{"class_path":"RandomZoom"},{"class_path":"HorizontalBoxFlip"}]',
+)
+
 
 def environment(env_id: str, experience: Experience) -> Callable[[], DataSource]:
     return lambda: GymnasiumDataModule(
@@ -316,6 +344,16 @@ CASES: dict[type[Task], Case] = {
         arguments=(*FIXMATCH, "--model.net=SmallCNN", *FEW_LABELS),
         without_noise=(*FIXMATCH, "--model.net=MLP", *FEW_LABELS),
         accumulates=False,
+    ),
+    ObjectDetection: Case(
+        net=detector,
+        build=lambda net: ObjectDetection(net, 10),
+        data=scenes,
+        arguments=DETECTING,
+        without_noise=(
+            *(*DETECTING, "--model.net.freeze_norm=true", *SGD),
+            *words("data", {"sizes": (1257, 30, 31), "image_size": 32, "digits": (0, 1), "scale": (2.0, 2.5)}),
+        ),
     ),
     QLearning: Case(
         net=lambda: ActionTable(num_states=16, num_actions=4),

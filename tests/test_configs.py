@@ -1,5 +1,6 @@
 """Every config runs: one batch of everything, on small data of the layout it asks for."""
 
+import json
 import pickle
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ from PIL import Image
 
 from cli import main
 from tests.conftest import ROOT
+from tests.datamodules.detection_data import coco, voc
 from tests.pretrained import tiny_bert, tiny_gpt2
 
 FILES = [*(ROOT / "configs").rglob("*.yaml"), *ROOT.glob("examples/*.yaml")]
@@ -69,10 +71,41 @@ def data(workdir: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
         for language in ("de", "en"):
             lines = [f"{words[i % 3]} {language} {stage} {i}" for i in range(n)]
             Path(f"{stage}.{language}").write_text("\n".join(lines))
+    fabricate_boxes(workdir, draw)
     rows = [f"{words[n % 3]} {n},{'abc'[n % 3]}" for n in range(300)]
     for split, some in (("train", rows[:200]), ("val", rows[200:241]), ("test", rows[259:])):
         Path(f"{split}.csv").write_text("\n".join(["text,label", *some]))
+    coco(Path("coco"), count=24)
+    objects = {f"{n:06d}": [("dog" if n % 2 else "cat", 0, (3, 4, 25, 18))] for n in range(24)}
+    voc(Path("voc"), {"train": list(objects)[:12], "val": list(objects)[12:19], "test": list(objects)[19:]}, **objects)
     return {"data.path": "cifar.npz", "data.root": "images", "text": "text.txt", "lines": "names.txt"}
+
+
+def fabricate_boxes(folder: Path, draw: np.random.Generator) -> None:
+    """Ninety images of 48 x 40 pixels with a box each, as VOC and as COCO have them."""
+    images, annotations, lists = folder / "JPEGImages", folder / "Annotations", folder / "ImageSets" / "Main"
+    for place in (images, annotations, lists):
+        place.mkdir(parents=True)
+    names = [f"{n:02d}" for n in range(90)]
+    for name in names:
+        Image.fromarray(draw.integers(0, 256, (40, 48, 3), dtype=np.uint8)).save(images / f"{name}.jpg")
+        corners = "".join(f"<{k}>{v}</{k}>" for k, v in (("xmin", 5), ("ymin", 6), ("xmax", 30), ("ymax", 35)))
+        (annotations / f"{name}.xml").write_text(
+            f"<annotation><filename>{name}.jpg</filename><size><width>48</width><height>40</height></size>"
+            f"<object><name>{'ab'[int(name) % 2]}</name><bndbox>{corners}</bndbox></object></annotation>"
+        )
+    for split, some in (("train", names[:60]), ("val", names[60:75]), ("test", names[75:])):
+        (lists / f"{split}.txt").write_text("\n".join(some))
+    coco: dict[str, Any] = {
+        "images": [{"id": n, "file_name": f"{name}.jpg", "width": 48, "height": 40} for n, name in enumerate(names)],
+        "categories": [{"id": 3, "name": "a"}, {"id": 7, "name": "b"}],
+        "annotations": [
+            {"id": n + 1, "image_id": n, "category_id": (3, 7)[n % 2], "bbox": [5, 6, 25, 29], "area": 725, "iscrowd": 0,
+             "segmentation": [[5, 6, 30, 6, 30, 35, 5, 35]]}
+            for n in range(len(names))
+        ],
+    }  # fmt: skip
+    (folder / "instances.json").write_text(json.dumps(coco))
 
 
 def places(name: str, part: dict[str, Any], path: str) -> list[str]:
@@ -104,6 +137,10 @@ def overrides(config: str, data: dict[str, str]) -> list[str]:
         words += [f"--data.{stage}=[{stage}.de,{stage}.en]" for stage in ("train", "val", "test")]
     if kind in ("ImageFolderDataModule", "ImageNetDataModule"):
         words += [f"--data.root={data['data.root']}", "--data.image_size=64", "--data.num_workers=0"]
+    if kind == "CocoDetectionDataModule":
+        words += ["--data.train={annotations: coco/a.json, images: coco/images}"]
+    if kind == "VocDetectionDataModule":
+        words += ["--data.root=voc"]
     words += [f"{name}=0.1" for name in places("val_size", content["data"], "--data")]
     if content["data"].get("init_args", {}).get("batch_size", 0) > 20:
         words += ["--data.batch_size=20"]
@@ -111,10 +148,19 @@ def overrides(config: str, data: dict[str, str]) -> list[str]:
         words += short_episodes(content)
     if kind == "SemiSupervisedDataModule":
         words += ["--data.labelled_batch_size=10"]
-    net = content["model"]["init_args"]["net"].get("init_args", {})
-    if net.get("weights"):
-        words += ["--model.net.weights=null"]
-        words += ["--model.net.freeze_backbone=false"] if "freeze_backbone" in net else []
+    if kind == "VocDetectionDataModule":
+        words += ["--data.root=.", "--data.image_size=64"]
+    if kind == "CocoDetectionDataModule":
+        words += ["--data.train.annotations=instances.json", "--data.train.images=JPEGImages", "--data.image_size=64"]
+        words += ["--data.num_workers=0"]
+    if kind == "DigitScenesDataModule":
+        words += ["--data.sizes=[60,21,21]"]
+    if content["model"]["init_args"]["net"]["class_path"] == "TorchvisionDetector":
+        words += ["--model.net.name=fasterrcnn_mobilenet_v3_large_320_fpn"]  # small, for a CPU
+    for given in ("weights", "head_classes"):
+        words += [f"{name}=null" for name in places(given, content["model"]["init_args"]["net"], "--model.net")]
+    if content["model"]["init_args"]["net"].get("init_args", {}).get("freeze_backbone"):
+        words += ["--model.net.freeze_backbone=false"]
     return words
 
 

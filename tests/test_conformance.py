@@ -110,4 +110,5 @@ def test_predict_writes_a_row_a_sample(task_class: type[Task], workdir: Path) ->
     header, *rows = Path("out.csv").read_text().splitlines()
     assert header.startswith("path,")
     assert header.endswith(",error")
-    assert [row.split(",")[0] for row in rows] == [f"test[{i}]" for i in range(CASES[task_class].test_rows())]
+    names = list(dict.fromkeys(row.split(",")[0] for row in rows))  # an image may have a row for each detection
+    assert names == [f"test[{i}]" for i in range(CASES[task_class].test_rows())]

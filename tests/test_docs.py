@@ -10,6 +10,7 @@ from PIL import Image
 
 from cli import main
 from tests.conftest import ROOT
+from tests.datamodules.detection_data import coco, voc
 from tests.forked import quick_starts  # noqa: F401  # a fixture
 from tests.pretrained import tiny_bert
 
@@ -54,7 +55,7 @@ def commands(page: str) -> list[str]:
 
 
 def small_data(folder: Path) -> None:
-    """What the pages call path/to/...: two classes of small pictures, an .npz, and texts."""
+    """What the pages call path/to/...: two classes of small pictures, an .npz, texts, and pictures with boxes."""
     draw = np.random.default_rng(0)
     for name in ("ant", "bee"):
         (folder / "images" / name).mkdir(parents=True)
@@ -83,6 +84,11 @@ def small_data(folder: Path) -> None:
     labels = np.arange(60) % 3
     np.savez(folder / "data.npz", **{f"{split}_{kind}": array for split in ("train", "val", "test") for kind, array in
              (("images", images), ("labels", labels))})  # fmt: skip
+    for name in ("train.json", "val.json"):
+        coco(folder / "coco", count=24, name=name)
+    objects = {f"{n:06d}": [("dog" if n % 2 else "cat", 0, (3, 4, 25, 18))] for n in range(24)}
+    names = list(objects)
+    voc(folder / "VOC2007", {"train": names[:12], "val": names[12:18], "test": names[18:]}, **objects)
 
 
 @pytest.mark.usefixtures("quick_starts")

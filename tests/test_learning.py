@@ -76,6 +76,15 @@ def test_fixmatch_learns_from_unlabelled_digits(workdir: Path) -> None:
     assert both > max(0.9, alone + 0.03)
 
 
+def test_detector_finds_digits(workdir: Path) -> None:
+    """Small scenes, few of them: far better than boxes of the mean size at random."""
+    words = ["fit", "--config", "configs/vision/detection_digits.yaml", "--trainer.accelerator=cpu"]
+    size = ["--data.sizes=[400,60,60]", "--data.image_size=48", "--data.digits=[1,2]", "--data.scale=[2,3]"]
+    made = main([*words, *size, "--trainer.max_epochs=6", "--wandb.enabled=false"])
+    baseline = made.datamodule.baseline("val").metrics["map_50"]
+    assert float(made.trainer.callback_metrics["val/map_50"]) > 0.2 > 10 * baseline
+
+
 def test_autoencoder_tells_an_unseen_digit(workdir: Path) -> None:
     """Area under the curve of a 3 against all others: above that of the distance to the mean 3."""
     words = ["--trainer.accelerator=cpu", "--wandb.enabled=false"]

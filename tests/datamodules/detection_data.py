@@ -20,8 +20,8 @@ def save_image(path: Path, height: int = 20, width: int = 40, seed: int = 0) -> 
     Image.fromarray(pixels).save(path)
 
 
-def coco(root: Path, count: int = 12, **parts: Any) -> dict[str, Any]:
-    """A valid annotation file ``a.json`` and its images; ``parts`` replace or extend what is written.
+def coco(root: Path, count: int = 12, name: str = "a.json", **parts: Any) -> dict[str, Any]:
+    """A valid annotation file and its images; ``parts`` replace or extend what is written.
 
     Image i has i % 3 boxes: the first of category 7, the second of category 3 and a crowd.
     """
@@ -34,7 +34,7 @@ def coco(root: Path, count: int = 12, **parts: Any) -> dict[str, Any]:
             annotations.append({"id": 1000 * i + j, "image_id": 100 + 10 * i, **box})
     categories = [{"id": 7, "name": "dog"}, {"id": 3, "name": "cat"}]
     document = {"images": images, "annotations": annotations, "categories": categories} | parts
-    (root / "a.json").write_text(json.dumps(document))
+    (root / name).write_text(json.dumps(document))
     return document
 
 

@@ -43,15 +43,17 @@ def test_boxes_hold_the_ink_exactly_and_overlap_slightly() -> None:
 
 
 def test_counts_and_classes_are_spread() -> None:
-    scenes = [DigitScenes("train")(index) for index in range(300)]
+    compose = DigitScenes("train")
+    scenes = [compose(index) for index in range(300)]
     counts = torch.tensor([len(scene.label) for scene in scenes])
     assert counts.unique().tolist() == [1, 2, 3, 4, 5, 6]
     assert torch.cat([scene.label for scene in scenes]).bincount(minlength=10).min() > 60
 
 
 def test_digits_stand_out_from_what_is_around_them() -> None:
+    scenes = DigitScenes("val")
     for index in range(50):
-        image, box, _, mask = DigitScenes("val")(index)
+        image, box, _, mask = scenes(index)
         pixels = image.numpy().astype(np.float32)
         for left, top, right, bottom in box.int().tolist():
             ink = mask[top:bottom, left:right].numpy() > 0
@@ -63,7 +65,7 @@ def test_digits_stand_out_from_what_is_around_them() -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"digits": (0, 3)}, r"digits: need \[fewest, most\] from 1 up, got \[0, 3\]"),
+        ({"digits": (4, 3)}, r"digits: need 0 <= fewest <= most and 1 <= most, got \[4, 3\]"),
         ({"scale": (3.0, 2.0)}, r"scale: need \[least, most\] from 1 up, got \[3.0, 2.0\]"),
         ({"image_size": (32, 96)}, r"image_size: \[32, 96\] is too small .* at least 40 pixels"),
     ],

@@ -18,6 +18,8 @@ IOU = np.linspace(0.5, 0.95, 10)
 """COCO's thresholds from which on a detection is right."""
 RECALL = np.linspace(0.0, 1.0, 101)
 """At which recall the precision is read off."""
+NAMED = 20
+"""Up to how many classes each has a value of its own."""
 WIDTHS = {"image": 1, "found_ids": 2, "found": 5, "true_ids": 3, "true": 5}
 """Columns of the states: (image), (image, label), (box, score), (image, label, crowd), (box, area)."""
 INTEGERS = ("image", "found_ids", "true_ids")
@@ -51,6 +53,7 @@ class CocoAveragePrecision(Metric):
 
     Args:
         num_classes: K.
+        class_names: A name for each class: up to 20, their own average precision is given as ``map/<name>``.
 
     Raises:
         UserError: From ``compute``, if the package is missing.
@@ -63,9 +66,10 @@ class CocoAveragePrecision(Metric):
     higher_is_better = True
     full_state_update = False
 
-    def __init__(self, num_classes: int) -> None:
+    def __init__(self, num_classes: int, class_names: Sequence[str] = ()) -> None:
         super().__init__()
         self.num_classes = num_classes
+        self.class_names = list(class_names) if num_classes <= NAMED else []
         self.curves: ClassCurves | None = None
         for name in WIDTHS:
             self.add_state(name, default=[], dist_reduce_fx="cat")
@@ -73,7 +77,7 @@ class CocoAveragePrecision(Metric):
     def update(self, prediction: Detections, batch: DetectionBatch) -> None:
         """Note the boxes of a batch, the true ones in pixels of their files."""
         index = batch.index
-        scale = (batch.original_size / batch.size.clamp(min=1)).flip(1).repeat(1, 2)  # (B, 4), of x and y
+        scale = (batch.original_size.float() / batch.size.clamp(min=1)).flip(1).repeat(1, 2)  # (B, 4), of x and y
         found = prediction.label != IGNORE_LABEL  # (B, D)
         true = batch.label != IGNORE_LABEL  # (B, M)
         self._append("image", index[:, None])
@@ -105,10 +109,11 @@ class CocoAveragePrecision(Metric):
     def compute(self) -> dict[str, Tensor]:
         """The means over all images."""
         images = sorted({int(image) for image in self._rows("image")[:, 0]})
-        true = _annotations(self._rows("true_ids"), self._rows("true"))
+        true_ids = self._rows("true_ids")
+        true = _annotations(true_ids, self._rows("true"))
         found = _annotations(self._rows("found_ids"), self._rows("found"))
         precision, recall = _evaluate(images, found, true, self.num_classes)
-        count = np.bincount([box["category_id"] for box in true if not box["iscrowd"]], minlength=self.num_classes)
+        count = np.bincount(true_ids[true_ids[:, 2] == 0, 1], minlength=self.num_classes)
         self.curves = ClassCurves(precision[:, :, :, 0, -1], recall[:, :, 0, -1], count)
         values = {
             "map": _mean(precision[:, :, :, 0, -1]),
@@ -119,6 +124,7 @@ class CocoAveragePrecision(Metric):
             "map_large": _mean(precision[:, :, :, 3, -1]),
             "mar_100": _mean(recall[:, :, 0, -1]),
         }
+        values |= {f"map/{name}": _mean(precision[:, :, k, 0, -1]) for k, name in enumerate(self.class_names)}
         return {name: torch.tensor(value, dtype=torch.float32, device=self.device) for name, value in values.items()}
 
 

@@ -77,18 +77,19 @@ class ObjectDetection(Task):
         scheduler_config: SchedulerConfig | None = None,
     ) -> None:
         _check(net, num_classes, class_names, category_ids)
+        names = list(class_names or map(str, range(num_classes)))
         super().__init__(
             net,
             optimizer,
             scheduler,
             scheduler_config,
-            metrics=MetricCollection([CocoAveragePrecision(num_classes)]),
+            metrics=MetricCollection([CocoAveragePrecision(num_classes, names)]),
             scalars=("loss", *net.loss_names),
         )
         if isinstance(net, PretrainedNetwork) and net.pixel_mean is not None:
             pixel_mean, pixel_std = net.pixel_mean, net.pixel_std
         self.num_classes = num_classes
-        self.class_names = list(class_names or map(str, range(num_classes)))
+        self.class_names = names
         self.category_ids = list(category_ids or range(num_classes))
         self.image_size = (image_size[0], image_size[1]) if image_size else None
         self.in_channels = len(pixel_mean or [0.5])
@@ -130,7 +131,7 @@ class ObjectDetection(Task):
     def _prediction(self, found: list[Boxes], batch: DetectionBatch) -> Detections:
         """Detections as tensors, in pixels of the files."""
         most = max(len(boxes["scores"]) for boxes in found)
-        scale = (batch.original_size / batch.size).flip(1).repeat(1, 2)  # (B, 4), of x and y
+        scale = (batch.original_size.float() / batch.size).flip(1).repeat(1, 2)  # (B, 4), of x and y
 
         def padded(name: str, value: float) -> Tensor:
             return torch.stack([_pad_rows(boxes[name], most, value) for boxes in found])

@@ -122,11 +122,14 @@ def test_parts_and_their_order_do_not_matter() -> None:
 def test_curves_by_class() -> None:
     """The mean over the classes that occur is ``map``; the one that does not is NaN."""
     prediction, batch = scenes(20)
-    metric = CocoAveragePrecision(K)
+    metric = CocoAveragePrecision(K, "abcd")
     metric.update(prediction, batch)
     found = metric.compute()
     assert metric.curves is not None
     by_class = metric.curves.average_precision()
+    for name, value in zip("abc", by_class, strict=False):
+        assert float(found[f"map/{name}"]) == pytest.approx(value, abs=1e-6)
+    assert float(found["map/d"]) == -1
     assert np.isnan(by_class[K - 1])
     assert np.nanmean(by_class) == pytest.approx(float(found["map"]), abs=1e-6)
     assert np.nanmean(metric.curves.average_precision(0)) == pytest.approx(float(found["map_50"]), abs=1e-6)

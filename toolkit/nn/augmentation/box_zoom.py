@@ -1,5 +1,6 @@
 """Enlarged and reduced images and their boxes. Shape legend: B batch, C channels, H height, W width, M boxes."""
 
+import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -59,8 +60,7 @@ class RandomZoom(BoxTransform):
 
     def make_params(self, u: Tensor, size: Tensor) -> ZoomParameters:
         """Factors and places from ``(B, 3)`` uniforms, for images of sizes ``(B, 2)``."""
-        low, high = torch.tensor(self.scale).log().tolist()
-        scale = between(u[:, 0], (low, high)).exp()
+        scale = between(u[:, 0], (math.log(self.scale[0]), math.log(self.scale[1]))).exp()
         return ZoomParameters(scale, u[:, 1:] * (1 - scale[:, None]) * size)
 
     def forward(self, batch: DetectionBatch, u: Tensor) -> DetectionBatch:
@@ -79,10 +79,10 @@ class RandomZoom(BoxTransform):
     def _zoomed(self, batch: DetectionBatch, params: ZoomParameters) -> Tensor:
         image, within = to_float(batch.image), inside(batch)
         B, _, H, W = image.shape
-        grid = torch.empty(B, H, W, 2, device=image.device)
+        grid = torch.empty(B, H, W, 2, dtype=torch.float32, device=image.device)
         for axis, n in enumerate((H, W)):
             # The middle of each pixel of the result, in pixels of the image.
-            middle = torch.arange(n, device=image.device) + 0.5
+            middle = torch.arange(n, dtype=torch.float32, device=image.device) + 0.5
             source = (middle - params.shift[:, axis, None]) / params.scale[:, None]  # (B, n)
             place = source.view(B, n, 1) if axis == 0 else source.view(B, 1, n)
             grid[:, :, :, 1 - axis] = place * (2 / n) - 1  # x before y, in grid_sample's units

@@ -32,6 +32,7 @@ class DenseNetwork(PretrainedNetwork, Staged, ABC):
         if freeze_norm:
             for layer in self._norms():
                 layer.requires_grad_(False)
+            self.train()  # a fit keeps the modes that a network comes with, so frozen layers must come in evaluation
 
     def _norms(self) -> list[nn.Module]:
         return [layer for layer in self.maps.modules() if isinstance(layer, _BatchNorm)]

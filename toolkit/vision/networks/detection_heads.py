@@ -176,10 +176,10 @@ def _second_stage(
     by_image = list(zip(torch.split(logits, lengths), torch.split(deltas, lengths), strict=True))
     losses: dict[str, Tensor] = {}
     if targets is not None:
-        rows = sampled if detects else [slice(None)] * len(lengths)
+        learned = [(s[r], d[r]) for (s, d), r in zip(by_image, sampled, strict=True)] if detects else by_image
         each = [
-            fastrcnn_loss(score[row], delta[row], [label], [goal])
-            for (score, delta), row, label, goal in zip(by_image, rows, labels, wanted, strict=True)
+            fastrcnn_loss(scores, refined, [label], [goal])
+            for (scores, refined), label, goal in zip(learned, labels, wanted, strict=True)
         ]
         losses = _means(("classification", "box"), each)
     if not detects:

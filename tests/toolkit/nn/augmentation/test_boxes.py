@@ -191,3 +191,16 @@ def test_one_s_own_transform_is_one_class() -> None:
 
     batch = random_batch()
     assert (DetectionAugmentation([Shrink()])(batch).box <= batch.box).all()
+
+
+def test_places_are_exact_whatever_the_default_dtype() -> None:
+    batch = random_batch()
+    expected = everything()(batch)
+    torch.set_default_dtype(torch.bfloat16)
+    try:
+        augmented = everything()(batch)
+    finally:
+        torch.set_default_dtype(torch.float32)
+    assert augmented.box.dtype == augmented.image.dtype == torch.float32
+    for name, a, b in zip(batch._fields, augmented, expected, strict=True):
+        assert torch.equal(a, b), name

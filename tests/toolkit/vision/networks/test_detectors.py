@@ -127,14 +127,15 @@ def test_learns_two_images(kind: type[Detector]) -> None:
 
 
 def test_frozen_norm_stays_in_evaluation() -> None:
-    """Its scales get no gradient and its statistics stay, in training mode too."""
-    net = small(FCOS, freeze_norm=True).train()
+    """Its scales get no gradient and its statistics stay, as the network comes and in training mode."""
+    net = small(FCOS, freeze_norm=True)
     assert isinstance(net, FCOS)
     norms = [layer for layer in net.maps.modules() if isinstance(layer, nn.BatchNorm2d)]
     assert norms
     assert not any(layer.training or layer.weight.requires_grad for layer in norms)
     before = [layer.running_mean.clone() for layer in norms if layer.running_mean is not None]
-    net(images(), SIZES, targets(), KEYS, detects=False)
+    for one in (net, net.train()):
+        one(images(), SIZES, targets(), KEYS, detects=False)
     assert all(torch.equal(layer.running_mean, old) for layer, old in zip(norms, before, strict=True))  # type: ignore[arg-type]
 
 
