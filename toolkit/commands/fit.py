@@ -122,7 +122,8 @@ def _fit(cli: ToolkitCLI, start: Path | None) -> ToolkitCLI:
         if cli.run_folder is not None:
             cli.run_folder = cli.trainer.strategy.broadcast(cli.run_folder)  # only rank 0 made one
             cli.summary.values["batch"] = cli.batch_line
-            cli.summary.add_best(cli.trainer, cli.model.baseline(cli.datamodule, "val"))
+            validates = cli.trainer.limit_val_batches != 0  # else there may be no such split
+            cli.summary.add_best(cli.trainer, cli.model.baseline(cli.datamodule, "val") if validates else None)
             if cli.config.test_after_fit:
                 _test_after_fit(cli)
         exit_code = 0
