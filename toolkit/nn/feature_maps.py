@@ -27,7 +27,7 @@ class FeatureMaps(nn.Module):
         strides: Of the maps, rising: at stride 8 a map has an eighth of the image's height and width.
 
     Raises:
-        UserError: The network has no map of a stride.
+        UserError: The network has no map of a stride, or computes most of what it computes without maps.
 
     >>> from toolkit.nn.resnet import CIFARResNet
     >>> maps = FeatureMaps(CIFARResNet(num_classes=1, in_channels=3, width=8), strides=[2, 4])
@@ -93,7 +93,13 @@ class FeatureMaps(nn.Module):
                 behind.pop(module, None)
             passed = passed or module is last
 
+        count = len(behind)
         self._run([*behind, last], note)
+        if len(behind) > count / 2:
+            raise UserError(
+                f"strides: {type(self.net).__name__} has no map behind layer {self.names[-1]!r}, where most of its "
+                "layers stand; use a convolutional network."
+            )
         for name in behind.values():
             self.net.set_submodule(name, nn.Identity())
 
