@@ -102,6 +102,14 @@ VERBS = {
         "file.",
         light=True,
     ),
+    "merge": Verb(
+        "toolkit.commands.merge:merge",
+        "add adapters to the weights",
+        "RUN_FOLDER_OR_CHECKPOINT",
+        "RUN_FOLDER_OR_CHECKPOINT [--output FILE]\n\nWrites a checkpoint of the plain network, which computes the same "
+        "without adapters and without peft\n(into the run folder as merged.ckpt, unless --output names a file).",
+        light=True,
+    ),
     "submit": Verb(
         "toolkit.commands.submit:submit",
         "fit as a Slurm job",

@@ -1,14 +1,12 @@
 """Stages of a network that begin to train one after another."""
 
-from typing import Any
-
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.strategies import DDPStrategy
 from lightning.pytorch.utilities import rank_zero_info
 from torch import nn
 
 from toolkit.errors import UserError
-from toolkit.nn.backbone import stage_parameters, stages_of
+from toolkit.nn.backbone import stage_parameters
 from toolkit.task import Task
 
 
@@ -37,7 +35,6 @@ class GradualUnfreezing(Callback):
             )
         self.schedule = None if schedule is None else dict(sorted(schedule.items()))
         self._stages: list[list[nn.Parameter]] = []
-        self._parts: list[list[nn.Module]] = []
         self._training: int | None = None
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
@@ -53,7 +50,6 @@ class GradualUnfreezing(Callback):
             )
         found = stage_parameters(pl_module.net)
         self._stages = [[parameter for parameter in stage if parameter.requires_grad] for stage in found]
-        self._parts = stages_of(pl_module.net)
         self._training = None
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -64,17 +60,13 @@ class GradualUnfreezing(Callback):
         """Let the epoch's stages train."""
         self._unfreeze(pl_module, trainer.current_epoch)
 
-    def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
-        """Keep what waits in evaluation mode, whatever a validation did to it."""
-        for part in self._waiting_parts():
-            if part.training:
-                part.eval()
-
     def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Leave the network as it came."""
         for stage in self._stages:
             for parameter in stage:
                 parameter.requires_grad_(True)
+        assert isinstance(pl_module, Task)
+        pl_module.rest_frozen()
 
     def stages_at(self, epoch: int) -> int:
         """How many stages train in an epoch, counted from the head.
@@ -97,10 +89,6 @@ class GradualUnfreezing(Callback):
             for parameter in stage:
                 parameter.requires_grad_(place >= waiting)
         assert isinstance(pl_module, Task)
-        pl_module.net.train()  # what waited; what still waits goes back before the next step
+        pl_module.rest_frozen()
+        pl_module.train()
         rank_zero_info(f"epoch {epoch}: {training} of {len(self._stages)} stages train, counted from the head")
-
-    def _waiting_parts(self) -> list[nn.Module]:
-        if self._training is None:
-            return []
-        return [part for stage in self._parts[: len(self._stages) - self._training] for part in stage]

@@ -7,8 +7,9 @@ from lightning.pytorch.utilities import rank_zero_info
 from torch import nn
 
 from toolkit.errors import UserError
+from toolkit.nn.taken_weights import Transfer
 from toolkit.task import Task
-from toolkit.transfer import Transfer, take_backbone
+from toolkit.transfer import take_backbone
 
 
 class PretrainedBackbone(Callback):

@@ -156,7 +156,8 @@ def overrides(config: str, data: dict[str, str]) -> list[str]:
         words += ["--data.sizes=[60,21,21]"]
     if content["model"]["init_args"]["net"]["class_path"] == "TorchvisionDetector":
         words += ["--model.net.name=fasterrcnn_mobilenet_v3_large_320_fpn"]  # small, for a CPU
-    words += [f"{name}=null" for name in places("weights", content["model"]["init_args"]["net"], "--model.net")]
+    for given in ("weights", "head_classes"):
+        words += [f"{name}=null" for name in places(given, content["model"]["init_args"]["net"], "--model.net")]
     if content["model"]["init_args"]["net"].get("init_args", {}).get("freeze_backbone"):
         words += ["--model.net.freeze_backbone=false"]
     return words

@@ -22,6 +22,7 @@ ELSEWHERE = {
     'python -m pip install -e ".[test]"',
     'python -m pip install -e ".[dev]"',
     'python -m pip install -e ".[rl]"',
+    'python -m pip install -e ".[transfer]"',
     "python -m pytest",
     "python -m pytest -m slow",
     "pre-commit install",

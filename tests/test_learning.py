@@ -202,3 +202,16 @@ def test_q_learning_crosses_the_lake(workdir: Path) -> None:
     words += ["--data.total_steps=8000", "--data.steps_per_epoch=8000", "--data.num_envs=4", "--data.experience=Online"]
     made = main(["fit", *words, "--data.options={is_slippery: false}", *BANDIT[-4:]])
     assert float(made.trainer.callback_metrics["val/return_mean"]) == 1
+
+
+def test_adapters_learn_from_another_run_s_backbone(workdir: Path) -> None:
+    """One epoch of the whole network, and three of adapters with 7 % of its weights."""
+    words = ["fit", "--config", "configs/vision/classification_digits.yaml", "--trainer.accelerator=cpu"]
+    words += ["--wandb.enabled=false", "--test_after_fit=false"]
+    source = main([*words, "--trainer.max_epochs=1"])
+    taken = ["--trainer.callbacks+=PretrainedBackbone", f"--trainer.callbacks.checkpoint={source.run_folder}"]
+    made = main([*words, *taken, "--model.lora.rank=2", "--trainer.callbacks+=FrozenAudit", "--trainer.max_epochs=3"])
+    before, after = (float(run.trainer.callback_metrics["val/acc"]) for run in (source, made))
+    assert after > max(0.9, before + 0.05)
+    trained = sum(parameter.numel() for parameter in made.model.parameters() if parameter.requires_grad)
+    assert trained < 0.08 * sum(parameter.numel() for parameter in made.model.parameters())

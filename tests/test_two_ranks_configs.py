@@ -41,7 +41,10 @@ def test_config_on_two_ranks(config: str, data: dict[str, str], workdir: Path) -
         "--test_after_fit=false",
     ]
     run = main(["fit", "--config", config, *exact, *short]).run_folder
-    verb = "validate" if "folder" in config or "tinyshakespeare" in config else "test"  # no test split
+    exact += ["--trainer.limit_val_batches=1.0"] if "transfer" in config else []  # which has no validation
+    verb = (
+        "validate" if any(n in config for n in ("folder", "transfer", "tinyshakespeare")) else "test"
+    )  # no test split
     test = [verb, "--ckpt_path", str(run), "--trainer.accelerator=cpu"]
     one = {name: float(value) for name, value in main(test).trainer.callback_metrics.items()}
     two = two_ranks([["fit", "--config", config, *exact, *TWO, "--trainer.fast_dev_run=true"], [*test, *TWO]], workdir)

@@ -13,6 +13,7 @@ import torch
 from lightning.pytorch import LightningModule
 from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable, ReduceLROnPlateau
 from lightning.pytorch.core.mixins.hparams_mixin import _given_hyperparameters
+from lightning.pytorch.utilities import rank_zero_info
 from lightning.pytorch.utilities.types import OptimizerConfig, OptimizerLRScheduler, OptimizerLRSchedulerConfig
 from torch import Tensor, nn
 from torch.optim import Optimizer
@@ -21,6 +22,9 @@ from torchmetrics import MetricCollection
 from toolkit.errors import UserError
 from toolkit.global_mean import GlobalMean, parameters_of
 from toolkit.metrics.running_means import RunningMeans
+from toolkit.nn.frozen import frozen_parts
+from toolkit.nn.layer_decay import check_layer_decay, parameter_groups, scale_learning_rates
+from toolkit.nn.lora import LoRA, adapt
 from toolkit.nn.pretrained import PretrainedNetwork, without_pretrained
 from toolkit.optim.horizon import HorizonScheduler
 from toolkit.sharding import shard
@@ -74,6 +78,8 @@ class Task(LightningModule, ABC):
 
     learning_rate_factor: float = 1.0
     """By what the optimizer's learning rates are multiplied; the command line sets it by its ``scaling``."""
+    layer_decay: float = 1.0
+    """By what the learning rate falls from one stage of the network to the one below; see `toolkit.nn.layer_decay`."""
 
     def __new__(cls, *args: Any, **kwargs: Any) -> Self:
         """Note the plain constructor arguments, so that a task built in Python reloads with its network alone."""
@@ -107,6 +113,8 @@ class Task(LightningModule, ABC):
         self._with_step: dict[str, float] = {}
         self._part = 1.0
         """Of its batch, in a `training_step`."""
+        self._resting: list[nn.Module] = []
+        """Parts of the network that compute as in evaluation in training, too."""
         stages: tuple[Stage, ...] = ("train", "val", "test")
         metrics = metrics or MetricCollection({})
         evaluated = scalars if evaluation_scalars is None else evaluation_scalars
@@ -141,6 +149,41 @@ class Task(LightningModule, ABC):
         if self._device_mesh is not None:
             shard(self, self._device_mesh["data_parallel"])
 
+    # A network that is trained in part --------------------------------------------------------------------------------
+
+    def fine_tune(self, layer_decay: float = 1.0, lora: LoRA | None = None) -> None:
+        """For the constructor of a task whose network may be a pretrained one.
+
+        Args:
+            layer_decay: By what the learning rate falls from one stage of the network to the one below.
+            lora: Train adapters and the network's last stage, and nothing else of it.
+
+        Raises:
+            UserError: The share is out of its range, the package ``peft`` is missing, or no layer fits.
+        """
+        check_layer_decay(layer_decay)
+        self.layer_decay = layer_decay
+        if lora is not None:
+            adapt(self.net, lora)
+            self.rest_frozen()
+
+    def rest_frozen(self) -> None:
+        """Let what of the network does not train compute as in evaluation, from now on.
+
+        A frozen BatchNorm keeps its statistics, and nothing is dropped in a frozen part. To be called again when
+        something else is frozen; before, `train` if something has thawed.
+        """
+        self._resting = frozen_parts(self.net)
+        for part in self._resting:
+            part.eval()
+
+    def train(self, mode: bool = True) -> Self:
+        """Training or evaluation mode; what rests stays in evaluation."""
+        super().train(mode)
+        for part in getattr(self, "_resting", ()):
+            part.eval()
+        return self
+
     # What step reports ------------------------------------------------------------------------------------------------
 
     def metrics(self, stage: Stage) -> MetricCollection:
@@ -170,9 +213,13 @@ class Task(LightningModule, ABC):
     # The loop's hooks -------------------------------------------------------------------------------------------------
 
     def on_fit_start(self) -> None:
-        """Forget what an interrupted fit left; a resumed one has its means from the checkpoint."""
+        """Forget what an interrupted fit left, and say which weights are pretrained; a resumed one has its own."""
         if self.trainer.ckpt_path is None:
             self.means("train").reset()
+            for network in self.net.modules():  # a resumed run has its weights from its checkpoint
+                if isinstance(network, PretrainedNetwork) and network.transfer is not None:
+                    for line in network.transfer.lines():
+                        rank_zero_info(line)
         self.begin_global_mean()
 
     def training_step(self, batch: Any, batch_idx: int) -> Tensor:
@@ -284,12 +331,21 @@ class Task(LightningModule, ABC):
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
         """Build optimizer and scheduler over the parameters that train; a horizon is told here."""
-        trainable = [parameter for parameter in self.parameters() if parameter.requires_grad]
-        if not trainable:
+        if not any(parameter.requires_grad for parameter in self.parameters()):
             raise UserError("model: no parameter requires a gradient, so there is nothing to train; unfreeze a layer.")
-        optimizer = self.optimizer(trainable) if self.optimizer else torch.optim.AdamW(trainable)
+        groups = self.parameter_groups()
+        optimizer = self.optimizer(groups) if self.optimizer else torch.optim.AdamW(groups)
+        scale_learning_rates(optimizer, self.layer_decay)
         scheduled = self._scheduled(optimizer)
         return scheduled if "lr_scheduler" in scheduled else optimizer
+
+    def parameter_groups(self) -> list[Any]:
+        """What the optimizer gets: the parameters that train; in groups by stage where `layer_decay` says so."""
+        if self.layer_decay == 1:
+            return [parameter for parameter in self.parameters() if parameter.requires_grad]
+        own = set(map(id, self.net.parameters()))
+        others = [parameter for parameter in self.parameters() if id(parameter) not in own]
+        return parameter_groups(self.net, self.layer_decay, others, decay_vectors=True)
 
     def _scheduled(self, optimizer: Optimizer) -> OptimizerConfig | OptimizerLRSchedulerConfig:
         """An optimizer with the schedule that was asked for."""

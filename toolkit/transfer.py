@@ -1,7 +1,6 @@
 """A backbone taken over from a checkpoint into another task's network. P patches, D width of a token."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
@@ -10,34 +9,15 @@ from torch import Tensor, nn
 
 from toolkit.checkpoint import find_checkpoint, read_checkpoint
 from toolkit.errors import UserError
+from toolkit.nn.taken_weights import Transfer
 from toolkit.task import Task
 
 HEAD = "head."
 """How the names of a classifier's last layer begin: it answers another question, and is never taken."""
+ADAPTER = (".base_layer.", ".lora_")
+"""What an adapted layer's names have between layer and weight: those of its own weights, and of the adapters."""
 POSITIONS = "positions"
 """Name of a `ViT`'s learned positions, which can be resampled for images of another size."""
-
-
-@dataclass
-class Transfer:
-    """Which weights of a network came from a checkpoint, by name."""
-
-    source: Path
-    taken: list[str] = field(default_factory=list)
-    reshaped: list[str] = field(default_factory=list)
-    skipped: list[str] = field(default_factory=list)
-    """In the network, but not taken; each with the reason."""
-    unused: list[str] = field(default_factory=list)
-    """In the checkpoint's network only."""
-
-    def lines(self) -> list[str]:
-        """What to print."""
-        rows = [f"backbone    {self.source}: {len(self.taken)} weights taken"]
-        for name, weights in (("reshaped", self.reshaped), ("skipped", self.skipped), ("unused", self.unused)):
-            if weights:
-                shown = ", ".join(weights[:6]) + (f" and {len(weights) - 6} more" if len(weights) > 6 else "")
-                rows.append(f"{'':<12}{name}: {shown}")
-        return rows
 
 
 def take_backbone(task: Task, checkpoint: str | Path) -> Transfer:
@@ -45,8 +25,9 @@ def take_backbone(task: Task, checkpoint: str | Path) -> Transfer:
 
     The checkpoint may be any task's of this toolkit: a self-supervised one says where its backbone is, and of any other
     it is the network. A `ViT`'s positions are resampled for another image size (Dosovitskiy et al., "An Image is Worth
-    16x16 Words", ICLR 2021, section 3.2). Pixels are normalised as the backbone knows them: the checkpoint's statistics
-    are taken, too. Tensors are read without pickle.
+    16x16 Words", ICLR 2021, section 3.2). Adapters (`toolkit.nn.lora`) of the network stay as
+    they are. Pixels are normalised as the backbone knows them: the checkpoint's statistics are taken, too. Tensors are
+    read without pickle.
 
     Args:
         task: With the network.
@@ -70,20 +51,24 @@ def take_backbone(task: Task, checkpoint: str | Path) -> Transfer:
             f"that run, a {content.get('task', 'task')}."
         )
     task.net.load_state_dict(new)
-    transfer.unused = [name for name in theirs if name not in own and not name.startswith(HEAD)]
+    known = {name.replace(ADAPTER[0], ".") for name in own}
+    transfer.unused = [name for name in theirs if name not in known and not name.startswith(HEAD)]
     _take_normalization(task, state, transfer)
     return transfer
 
 
 def _fitting(name: str, theirs: Mapping[str, Tensor], own: Tensor, transfer: Transfer) -> Tensor:
     """The checkpoint's tensor, if it serves; else the network's own."""
+    if ADAPTER[1] in name:
+        return own
     if name.startswith(HEAD):
         transfer.skipped.append(name)
         return own
-    if name not in theirs:
+    before = name.replace(ADAPTER[0], ".")
+    if before not in theirs:
         transfer.skipped.append(f"{name} (not there)")
         return own
-    value = theirs[name]
+    value = theirs[before]
     if value.shape == own.shape:
         transfer.taken.append(name)
         return value

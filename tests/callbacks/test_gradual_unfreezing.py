@@ -12,6 +12,7 @@ from callbacks.gradual_unfreezing import GradualUnfreezing
 from callbacks.step_seed import StepSeed
 from cli import main
 from datamodules.digits import DigitsDataModule
+from tests import forked
 from toolkit.errors import UserError
 from toolkit.vision.image_classification import ImageClassification
 
@@ -56,19 +57,40 @@ def test_stages_thaw_by_epoch(schedule: dict[int, int] | None, moves: list[str])
 
 
 def test_what_the_network_froze_stays_frozen() -> None:
+    """The statistics of its BatchNorm, too."""
     net = network()
     net[1].requires_grad_(False)
-    before = net[1].weight.clone()
-    fit(net, 2, {0: -1})
-    assert torch.equal(net[1].weight, before)
+    net[2].requires_grad_(False)
+    before = weights(net)
+    fit(net, 2, {0: 1, 1: -1})
+    assert [torch.equal(a, b) for a, b in zip(before, weights(net), strict=True)] == [True, True, False, False]
     assert not net[1].weight.requires_grad
 
 
-def test_a_resumed_run_goes_on_where_it_was(tmp_path: Path) -> None:
+@pytest.mark.slow
+def test_two_ranks(workdir: Path) -> None:
+    """What waits in the first epoch stays on both, and the audit agrees."""
+    words = ["fit", "--model=ImageClassification", "--model.net=SmallCNN", "--data=DigitsDataModule", "--trainer.devices=2",
+             "--trainer.strategy=ddp_find_unused_parameters_true", "--trainer.limit_train_batches=3", "--runs=runs",
+             "--trainer.callbacks+=GradualUnfreezing", "--trainer.callbacks+=FrozenAudit", "--trainer.accelerator=cpu",
+             "--wandb.enabled=false"]  # fmt: skip
+    done = forked.run([*words, "--trainer.max_epochs=2"], cwd=workdir, ranks=2)
+    assert done.returncode == 0, done.stderr
+    (run,) = Path("runs").glob("*/*/")
+    state = torch.load(run / "checkpoints" / "last.ckpt", weights_only=True)["state_dict"]
+    assert all(value.isfinite().all() for value in state.values())
+    assert "epoch 1: 2 of 11 stages train" in done.stderr
+
+
+@pytest.mark.parametrize("epochs", [1, 2, 3])
+@pytest.mark.parametrize("schedule", [None, {0: 1, 2: -1}])
+def test_a_run_resumed_behind_any_epoch_goes_on_where_it_was(
+    epochs: int, schedule: dict[int, int] | None, tmp_path: Path
+) -> None:
     whole, killed, resumed = network(), network(), network()
-    fit(whole, 3, None)
-    fit(killed, 2, None).save_checkpoint(tmp_path / "a.ckpt", weights_only=False)
-    fit(resumed, 3, None, tmp_path / "a.ckpt")
+    fit(whole, 4, schedule)
+    fit(killed, epochs, schedule).save_checkpoint(tmp_path / "a.ckpt", weights_only=False)
+    fit(resumed, 4, schedule, tmp_path / "a.ckpt")
     for a, b in zip(whole.state_dict().values(), resumed.state_dict().values(), strict=True):
         assert torch.equal(a, b)
 
@@ -86,7 +108,7 @@ def test_a_resumed_epoch_goes_on_where_it_was(workdir: Path) -> None:
 
 @pytest.mark.slow
 def test_killed_in_the_middle_of_an_epoch(workdir: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """As `verify-resume` compares: in the epoch of 19 steps in which two of three stages train."""
+    """As `verify-resume` compares: in the epoch of 19 steps in which two stages train."""
     (workdir / "config.yaml").write_text("{}\n")
     words = ["--config=config.yaml", "--model=ImageClassification", "--model.net=SmallCNN", "--data=DigitsDataModule",
              "--trainer.callbacks=GradualUnfreezing", "--trainer.accelerator=cpu", "--wandb.enabled=false"]  # fmt: skip

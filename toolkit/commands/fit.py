@@ -19,6 +19,7 @@ from toolkit.commands.toolkit_cli import ToolkitCLI, config_file, config_name, i
 from toolkit.errors import UserError
 from toolkit.generative.image_generator import ImageGenerator
 from toolkit.language.text_generator import TextGenerator
+from toolkit.nn.pretrained import without_pretrained
 from toolkit.reinforcement.reinforcement_task import ReinforcementTask
 
 INPUT_FILES: dict[str | None, str] = {"image": "IMAGE_OR_FOLDER", "text": "FILE.txt"}
@@ -55,7 +56,9 @@ def _fit_into(folder: Path, args: Sequence[str], parts: Parts) -> ToolkitCLI:
         raise UserError(f"--into: {str(folder)!r} is a file; name the run folder, new or begun.")
     checkpoint = newest_valid(folder / "checkpoints")
     if checkpoint is not None:
-        cli = ToolkitCLI("fit", args, parts, run_folder=folder)  # not over the stored one: `callbacks+` would add twice
+        with without_pretrained():
+            # not over the stored one: `callbacks+` would add twice
+            cli = ToolkitCLI("fit", args, parts, run_folder=folder)
         _say_resumed(cli, read_checkpoint(checkpoint).get("config"), checkpoint)
         return _fit(cli, checkpoint)
     if is_rank_zero():
@@ -80,7 +83,8 @@ def resume(args: Sequence[str], parts: Parts) -> ToolkitCLI:
         raise UserError(f"resume: {str(folder)!r} is no run folder: it has neither checkpoints nor a config.yaml.")
     if not isinstance(stored, dict):
         raise UserError(f"resume: {str(checkpoint or folder)!r} holds no config, so it was not written by fit.")
-    with config_file({**stored, "ckpt_path": None}) as file:
+    begun = without_pretrained() if checkpoint is not None else contextlib.nullcontext()  # it has the weights
+    with config_file({**stored, "ckpt_path": None}) as file, begun:
         cli = ToolkitCLI("fit", ["--config", file, *rest], parts, run_folder=folder)
     _say_resumed(cli, stored, checkpoint)
     return _fit(cli, checkpoint)
@@ -118,7 +122,8 @@ def _fit(cli: ToolkitCLI, start: Path | None) -> ToolkitCLI:
         if cli.run_folder is not None:
             cli.run_folder = cli.trainer.strategy.broadcast(cli.run_folder)  # only rank 0 made one
             cli.summary.values["batch"] = cli.batch_line
-            cli.summary.add_best(cli.trainer, cli.model.baseline(cli.datamodule, "val"))
+            validates = cli.trainer.limit_val_batches != 0  # else there may be no such split
+            cli.summary.add_best(cli.trainer, cli.model.baseline(cli.datamodule, "val") if validates else None)
             if cli.config.test_after_fit:
                 _test_after_fit(cli)
         exit_code = 0

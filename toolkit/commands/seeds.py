@@ -54,6 +54,7 @@ def summarize(runs: Sequence[dict[str, object]]) -> dict[str, dict[str, float]]:
         low, high = bootstrap_interval(values, interquartile_mean)
         table[key] = {
             "median": statistics.median(values),
+            "mean": statistics.fmean(values),
             "iqm": interquartile_mean(values),
             "iqm_low": low,
             "iqm_high": high,

@@ -6,7 +6,6 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
-from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
 from torchmetrics import MetricCollection
 
@@ -130,28 +129,23 @@ class LanguageModel(Task, TextGenerator):
 
     # Optimizer and checkpoint -----------------------------------------------------------------------------------------
 
-    def configure_optimizers(self) -> OptimizerLRScheduler:
-        """Groups: hidden matrices, which are marked for Muon; the vocabulary's and other tables; and vectors.
+    def parameter_groups(self) -> list[dict[str, Any]]:
+        """Hidden matrices, which are marked for Muon; the vocabulary's and other tables; and vectors.
 
         Vectors (biases, gains) do not decay.
         """
-        trainable = [parameter for parameter in self.parameters() if parameter.requires_grad]
-        if not trainable:
-            return super().configure_optimizers()  # it says what is wrong
         layers = {id(p) for m in self.modules() if isinstance(m, (nn.Linear, nn.RNNBase)) for p in m.parameters()}
         kinds: dict[str, list[Tensor]] = {"hidden": [], "table": [], "vector": []}
-        for parameter in trainable:
-            is_hidden = parameter.ndim == 2 and id(parameter) in layers and len(parameter) != self.tokenizer.size
-            kinds["vector" if parameter.ndim < 2 else "hidden" if is_hidden else "table"].append(parameter)
+        for parameter in self.parameters():
+            if parameter.requires_grad:
+                is_hidden = parameter.ndim == 2 and id(parameter) in layers and len(parameter) != self.tokenizer.size
+                kinds["vector" if parameter.ndim < 2 else "hidden" if is_hidden else "table"].append(parameter)
         groups: list[dict[str, Any]] = [
             {"params": kinds["hidden"], "hidden": True},
             {"params": kinds["table"]},
             {"params": kinds["vector"], "weight_decay": 0.0},
         ]
-        groups = [group for group in groups if group["params"]]
-        optimizer = self.optimizer(groups) if self.optimizer else torch.optim.AdamW(groups)
-        scheduled = self._scheduled(optimizer)
-        return scheduled if "lr_scheduler" in scheduled else optimizer
+        return [group for group in groups if group["params"]]
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Add the state that the next training batch goes on from, of all ranks' rows."""

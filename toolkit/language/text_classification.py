@@ -6,14 +6,13 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
-from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor
 
 from toolkit.errors import UserError
 from toolkit.language.networks.text_network import TextNetwork
 from toolkit.language.tokenizer import restore
 from toolkit.metrics.classification import classification_metrics
-from toolkit.nn.layer_decay import parameter_groups, scale_learning_rates
+from toolkit.nn.layer_decay import parameter_groups
 from toolkit.nn.precision import at_least_float32
 from toolkit.task import SchedulerConfig, Task
 from toolkit.types import LabelledTextBatch, Stage, StepOutput, TextPrediction
@@ -75,7 +74,7 @@ class TextClassification(Task):
         self.tokenizer = restore(vocabulary)
         self.max_length = max_length
         self.label_smoothing = label_smoothing
-        self.layer_decay = layer_decay
+        self.fine_tune(layer_decay)
 
     def step(self, batch: LabelledTextBatch, stage: Stage) -> StepOutput:
         """Loss, accuracy and metrics of a batch."""
@@ -104,12 +103,6 @@ class TextClassification(Task):
         """Class probabilities of texts."""
         return TextPrediction(self._logits(batch).softmax(dim=1).float(), batch.index)
 
-    def configure_optimizers(self) -> OptimizerLRScheduler:
+    def parameter_groups(self) -> list[dict[str, Any]]:
         """Groups by stage, and matrices apart from vectors, which do not decay."""
-        groups = parameter_groups(self.net, self.layer_decay)
-        if not groups:
-            return super().configure_optimizers()  # it says what is wrong
-        optimizer = self.optimizer(groups) if self.optimizer else torch.optim.AdamW(groups)
-        scale_learning_rates(optimizer)
-        scheduled = self._scheduled(optimizer)
-        return scheduled if "lr_scheduler" in scheduled else optimizer
+        return parameter_groups(self.net, self.layer_decay)

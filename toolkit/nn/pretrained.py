@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from toolkit.errors import UserError
+from toolkit.nn.taken_weights import Transfer
 
 DOWNLOAD_TIMEOUT = 20.0
 """Seconds without an answer after which a download fails; torch.hub alone would wait for ever."""
@@ -56,10 +57,12 @@ class PretrainedNetwork(nn.Module, ABC):
     """Mean of each channel in ``[0, 1]`` in the first training; None if unknown: the data's own then serves."""
     pixel_std: Sequence[float] | None = None
     """Standard deviation of each channel, likewise."""
+    transfer: Transfer | None = None
+    """Which weights `load_pretrained` took; a fit that begins with them says so."""
 
     @abstractmethod
     def load_pretrained(self) -> None:
-        """Replace the parameters by the pretrained ones, from a local file or a download.
+        """Replace the parameters by the pretrained ones, from a local file or a download, and set ``transfer``.
 
         Raises:
             UserError: There is no such file, it does not fit, or the download failed.

@@ -15,6 +15,7 @@ from toolkit.errors import UserError
 from toolkit.metrics.classification import classification_metrics
 from toolkit.metrics.classifier_scores import Reading
 from toolkit.nn.augmentation import Augmentation, Mixing, to_float
+from toolkit.nn.lora import LoRA
 from toolkit.nn.normalize import Normalize
 from toolkit.nn.precision import at_least_float32
 from toolkit.nn.pretrained import PretrainedNetwork
@@ -46,6 +47,9 @@ class ImageClassification(Task):
         class_weights: Weight of each class in the training loss.
         test_time_flip: Predict the mean probability of an image and its mirror image, also in validation and test.
         channels_last: Compute convolutions in channels-last memory format, often faster.
+        layer_decay: By what the learning rate falls from one stage of the network to the one below; see
+            `toolkit.nn.layer_decay`.
+        lora: Train low-rank adapters and the head, and nothing else.
         optimizer: AdamW with torch's defaults if None.
         scheduler: Constant learning rate if None.
         scheduler_config: When the scheduler steps.
@@ -72,6 +76,8 @@ class ImageClassification(Task):
         class_weights: Sequence[float] | None = None,
         test_time_flip: bool = False,
         channels_last: bool = False,
+        layer_decay: float = 1.0,
+        lora: LoRA | None = None,
         optimizer: OptimizerCallable | None = None,
         scheduler: LRSchedulerCallable | None = None,
         scheduler_config: SchedulerConfig | None = None,
@@ -99,6 +105,7 @@ class ImageClassification(Task):
         weights = torch.tensor(class_weights, dtype=torch.float32) if class_weights else None  # (K,)
         self.register_buffer("class_weights", weights, persistent=False)
         self.memory_format = torch.channels_last if channels_last else torch.contiguous_format
+        self.fine_tune(layer_decay, lora)
         self.net.to(memory_format=self.memory_format)
 
     def network_input(self, batch: ImageBatch, training: bool) -> Tensor:

@@ -15,6 +15,7 @@ from toolkit.errors import UserError
 from toolkit.metrics.average_precision import ClassCurves, CocoAveragePrecision
 from toolkit.nn.augmentation import to_float
 from toolkit.nn.augmentation.boxes import DetectionAugmentation, inside
+from toolkit.nn.lora import LoRA
 from toolkit.nn.normalize import Normalize
 from toolkit.nn.pretrained import PretrainedNetwork
 from toolkit.task import SchedulerConfig, Task
@@ -43,6 +44,9 @@ class ObjectDetection(Task):
         pixel_std: Standard deviation of each channel, likewise.
         augment: Keyed augmentation of the training images and their boxes.
         channels_last: Compute convolutions in channels-last memory format, often faster.
+        layer_decay: By what the learning rate falls from one stage of the network to the one below; see
+            `toolkit.nn.layer_decay`.
+        lora: Train low-rank adapters in the backbone, and all that is new.
         optimizer: AdamW with torch's defaults if None.
         scheduler: Constant learning rate if None.
         scheduler_config: When the scheduler steps.
@@ -67,6 +71,8 @@ class ObjectDetection(Task):
         pixel_std: Sequence[float] | None = None,
         augment: DetectionAugmentation | None = None,
         channels_last: bool = False,
+        layer_decay: float = 1.0,
+        lora: LoRA | None = None,
         optimizer: OptimizerCallable | None = None,
         scheduler: LRSchedulerCallable | None = None,
         scheduler_config: SchedulerConfig | None = None,
@@ -91,6 +97,7 @@ class ObjectDetection(Task):
         self.normalize = Normalize(pixel_mean or [0.5], pixel_std or [0.5])
         self.augment = augment
         self.memory_format = torch.channels_last if channels_last else torch.contiguous_format
+        self.fine_tune(layer_decay, lora)
         self.net.to(memory_format=self.memory_format)
 
     def step(self, batch: DetectionBatch, stage: Stage) -> StepOutput:

@@ -15,6 +15,7 @@ from toolkit.errors import UserError
 from toolkit.losses.dice import dice_loss
 from toolkit.metrics.segmentation import SegmentationScores
 from toolkit.nn.augmentation import Augmentation, to_float
+from toolkit.nn.lora import LoRA
 from toolkit.nn.normalize import Normalize
 from toolkit.nn.precision import at_least_float32
 from toolkit.nn.pretrained import PretrainedNetwork
@@ -50,6 +51,9 @@ class SemanticSegmentation(Task):
             CVPR 2017, section 3.3).
         class_weights: Weight of each class's pixels in the training loss.
         channels_last: Compute convolutions in channels-last memory format, often faster.
+        layer_decay: By what the learning rate falls from one stage of the network to the one below; see
+            `toolkit.nn.layer_decay`.
+        lora: Train low-rank adapters in the backbone, and all that is new.
         optimizer: AdamW with torch's defaults if None.
         scheduler: Constant learning rate if None.
         scheduler_config: When the scheduler steps.
@@ -76,6 +80,8 @@ class SemanticSegmentation(Task):
         auxiliary_weight: float = 0.4,
         class_weights: Sequence[float] | None = None,
         channels_last: bool = False,
+        layer_decay: float = 1.0,
+        lora: LoRA | None = None,
         optimizer: OptimizerCallable | None = None,
         scheduler: LRSchedulerCallable | None = None,
         scheduler_config: SchedulerConfig | None = None,
@@ -109,6 +115,7 @@ class SemanticSegmentation(Task):
         weights = torch.tensor(class_weights, dtype=torch.float32) if class_weights else None  # (K,)
         self.register_buffer("class_weights", weights, persistent=False)
         self.memory_format = torch.channels_last if channels_last else torch.contiguous_format
+        self.fine_tune(layer_decay, lora)
         self.net.to(memory_format=self.memory_format)
 
     def network_input(self, batch: SegmentationBatch, training: bool) -> tuple[Tensor, Tensor]:

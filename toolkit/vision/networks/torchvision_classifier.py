@@ -7,9 +7,11 @@ from typing import Any, Self
 
 import torchvision.models as tv
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
 from torchvision.models import MaxVit, SwinTransformer, VisionTransformer, WeightsEnum
 
 from toolkit.errors import UserError
+from toolkit.nn.backbone import Staged, stages_of
 from toolkit.nn.image_input import check_images
 from toolkit.nn.pretrained import (
     PretrainedNetwork,
@@ -18,9 +20,13 @@ from toolkit.nn.pretrained import (
     read_state_dict,
     url_file_name,
 )
+from toolkit.nn.taken_weights import Transfer
+
+AUXILIARY = ("aux1.", "aux2.", "AuxLogits.")
+"""How the names of the auxiliary classifiers begin."""
 
 
-class TorchvisionClassifier(PretrainedNetwork):
+class TorchvisionClassifier(PretrainedNetwork, Staged):
     """A torchvision architecture whose last linear layer is replaced by one for the data's classes.
 
     The auxiliary classifiers of GoogLeNet and Inception are left out. Trained from scratch, the first convolution is
@@ -104,6 +110,7 @@ class TorchvisionClassifier(PretrainedNetwork):
         """
         assert self.weights is not None, "there are no weights to load"
         state = download_state_dict(self.url) if self.url else read_state_dict(self.weights)
+        theirs = list(state)
         _to_backbone(state, self.head_name)
         try:
             self.backbone.load_state_dict(state)
@@ -113,6 +120,10 @@ class TorchvisionClassifier(PretrainedNetwork):
                 f"weights: {self.weights!r} does not fit {self.name}: {' '.join(lines) or error}; "
                 "give a state dict of the same architecture."
             ) from error
+        taken = [f"backbone.{name}" for name in state]
+        unused = [name for name in theirs if name.startswith((f"{self.head_name}.", *AUXILIARY))]
+        source = f"{self.weights} of {self.name}" if self.url else self.weights
+        self.transfer = Transfer(source, taken, skipped=["head.weight", "head.bias"], unused=unused)
 
     def train(self, mode: bool = True) -> Self:
         """Training or evaluation mode; a frozen backbone stays in evaluation."""
@@ -120,6 +131,23 @@ class TorchvisionClassifier(PretrainedNetwork):
         if self.freeze_backbone:
             self.backbone.eval()
         return self
+
+    def stages(self) -> list[list[nn.Module]]:
+        """Those of the backbone, a normalisation with the layer before it, and the head."""
+        backbone = self.backbone
+        if isinstance(backbone, VisionTransformer):
+            return [
+                [backbone.conv_proj],
+                *([block] for block in backbone.encoder.layers),
+                [backbone.encoder.ln, self.head],
+            ]
+        stages: list[list[nn.Module]] = []
+        for stage in stages_of(backbone):
+            if stages and isinstance(stage[0], (_BatchNorm, nn.LayerNorm)):
+                stages[-1] += stage
+            else:
+                stages.append(stage)
+        return [*stages, [self.head]]
 
     def forward_features(self, image: Tensor) -> Tensor:
         """The head's input.
@@ -212,7 +240,7 @@ def _to_backbone(state: dict[str, Tensor], head_name: str) -> None:
     Changes the dict in place: it carries the version numbers that MNASNet reads.
     """
     for key in list(state):
-        if key.startswith((f"{head_name}.", "aux1.", "aux2.", "AuxLogits.")):
+        if key.startswith((f"{head_name}.", *AUXILIARY)):
             del state[key]
         elif old := re.fullmatch(r"(.*denselayer\d+\.(?:norm|conv))\.([12]\..*)", key):
             state[old[1] + old[2]] = state.pop(key)
