@@ -11,6 +11,7 @@ from torchvision.ops import FrozenBatchNorm2d
 from toolkit.errors import UserError
 from toolkit.nn.backbone import Staged, stages_of
 from toolkit.nn.pretrained import PretrainedNetwork, download_state_dict, pretrained_enabled, read_state_dict
+from toolkit.nn.taken_weights import Transfer
 from toolkit.vision.networks.detection_heads import HAS_BACKGROUND, sample_by_key
 from toolkit.vision.networks.detector import Detector
 
@@ -97,6 +98,12 @@ class TorchvisionDetector(Detector, PretrainedNetwork, Staged):
                 f"there and {tuple(own[wrong[0]].shape)} here; give a state dict of the same detector."
             )
         self.model.load_state_dict(own | {key: value for key, value in values.items() if key not in others})
+        self.transfer = Transfer(
+            self.weights,
+            taken=[f"model.{key}" for key in values if key not in others],
+            skipped=[f"model.{key} (of other classes)" for key in others],
+            unused=[key for key in state if key not in own],
+        )
 
     def _without_background(self, key: str, value: Tensor) -> Tensor:
         """Class layers of one-stage detectors have a row for COCO's number 0, which no category has."""

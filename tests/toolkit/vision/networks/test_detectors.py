@@ -235,6 +235,8 @@ def test_published_detectors_find_what_torchvision_finds(name: str, tmp_path_fac
     file = tmp_path_factory.mktemp("weights") / "detector.pth"
     torch.save(theirs.state_dict(), file)
     net = TorchvisionDetector(K, name=name, weights=str(file)).eval()
+    assert net.transfer is not None
+    assert net.transfer.skipped == []
     if name.startswith("faster"):
         net.model.roi_heads.score_thresh = 0.0  # type: ignore[union-attr, assignment]
     with torch.no_grad():
