@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from toolkit.metrics.average_precision import CocoAveragePrecision
+from toolkit.metrics.average_precision import WIDTHS, CocoAveragePrecision
 from toolkit.types import IGNORE_LABEL, DetectionBatch, Detections
 
 K = 4
@@ -146,3 +146,16 @@ def test_nothing_found_and_nothing_there() -> None:
     metric.reset()
     metric.update(nothing, batch._replace(label=torch.full_like(batch.label, IGNORE_LABEL)))
     assert float(metric.compute()["map"]) == -1
+
+
+def test_ranks_with_other_numbers_of_images() -> None:
+    """A rank without an image, and one with two, together: what one rank says of both."""
+    prediction, batch = scenes(2)
+    full, empty = CocoAveragePrecision(K), CocoAveragePrecision(K)
+    full.update(prediction, batch)
+    expected = full.compute()
+    sent = {name: torch.cat(getattr(full, name)) for name in WIDTHS}
+    gathered = iter(sent.values())  # in the order in which a metric sends its states
+    empty._sync_dist(dist_sync_fn=lambda own, group: [own, next(gathered)])
+    with pytest.warns(UserWarning, match="before the ``update``"):
+        assert empty.compute() == expected
