@@ -10,7 +10,6 @@ import torch
 import torch.nn.functional as F
 from lightning.pytorch import LightningModule, Trainer
 from torch import Tensor
-from torchmetrics.classification import MulticlassConfusionMatrix
 
 from callbacks.classification_media import EvaluationPicture
 from callbacks.image_media import grid
@@ -18,7 +17,7 @@ from callbacks.mask_colors import class_colors
 from callbacks.media import Image, Table, log_media
 from callbacks.prediction_rows import gather_rows, sample_name
 from toolkit.errors import UserError
-from toolkit.metrics.segmentation import class_iou
+from toolkit.metrics.segmentation import SegmentationScores, class_iou
 from toolkit.types import IGNORE_LABEL, SegmentationBatch, SegmentationPrediction
 from toolkit.vision.semantic_segmentation import SemanticSegmentation
 
@@ -100,7 +99,7 @@ class ClassIoU(_SegmentationPicture):
         """Refuse other tasks; begin to count."""
         super().setup(trainer, pl_module, stage)
         assert isinstance(pl_module, SemanticSegmentation)
-        self._counts = MulticlassConfusionMatrix(pl_module.num_classes, ignore_index=IGNORE_LABEL, validate_args=False)
+        self._counts = SegmentationScores(pl_module.num_classes)
 
     def reset(self) -> None:
         """Forget the counts."""

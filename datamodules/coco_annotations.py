@@ -34,12 +34,13 @@ class CocoAnnotations:
         self._annotations: list[dict[str, Any]] = document["annotations"]
         self.categories = _category_names(document["categories"])
 
-    def read(self, class_names: Sequence[str], ignore_others: bool) -> list[AnnotatedImage]:
+    def read(self, class_names: Sequence[str], ignore_others: bool, reads_boxes: bool = True) -> list[AnnotatedImage]:
         """The images whose file is there, in the order of the JSON, with their valid boxes.
 
         Args:
             class_names: Class number by position.
             ignore_others: Whether the file may have further categories, which are then left out without a word.
+            reads_boxes: Whether boxes are read and judged; all are empty if not.
         """
         number = {name: place for place, name in enumerate(class_names)}
         label = {key: number[name] for key, name in self.categories.items() if name in number}
@@ -60,7 +61,7 @@ class CocoAnnotations:
             if size is None:
                 self.findings.add(Finding.NO_SIZE, name)
                 continue
-            images.append(self._annotated(name, key, size, records.get(key, []), label))
+            images.append(self._annotated(name, key, size, records.get(key, []), label, reads_boxes))
         for key in sorted(set(records) - seen, key=str):
             for record in records[key]:
                 self.findings.add(Finding.UNKNOWN_IMAGE, f"annotation {record.get('id')} of image {key}")
@@ -83,7 +84,13 @@ class CocoAnnotations:
         return records
 
     def _annotated(
-        self, name: str, key: Any, size: tuple[int, int], records: Sequence[Mapping[str, Any]], label: Mapping[Any, int]
+        self,
+        name: str,
+        key: Any,
+        size: tuple[int, int],
+        records: Sequence[Mapping[str, Any]],
+        label: Mapping[Any, int],
+        reads_boxes: bool,
     ) -> AnnotatedImage:
         boxes: list[Box] = []
         labels, crowds, areas = [], [], []
@@ -91,7 +98,8 @@ class CocoAnnotations:
             if record.get("category_id") not in label:
                 self.findings.add(Finding.CATEGORY, f"{name} [category {record.get('category_id')}]")
                 continue
-            box = self.findings.box(_corners(record.get("bbox")), size, name)
+            none = (0.0, 0.0, 0.0, 0.0)
+            box = self.findings.box(_corners(record.get("bbox")), size, name) if reads_boxes else none
             if box is None:
                 continue
             boxes.append(box)

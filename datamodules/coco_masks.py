@@ -36,22 +36,27 @@ class CocoRegions(CocoAnnotations):
             class_names: Of the classes from 1 on.
             ignore_others: Whether the file may have further categories, which are then background without a word.
         """
-        images = self.read(class_names, ignore_others)
+        images = self.read(class_names, ignore_others, reads_boxes=False)
+        sizes = {image.image_id: image.size for image in images}
         number = {name: place for place, name in enumerate(class_names, start=1)}
         label = {key: number[name] for key, name in self.categories.items() if name in number}
         found: dict[Any, list[Region]] = {}
+        seen: set[Any] = set()
         for record in self._annotations:
-            if record.get("category_id") not in label:
+            key, image = record.get("id"), record.get("image_id")
+            if record.get("category_id") not in label or image not in sizes or (key is not None and key in seen):
                 continue
+            seen.add(key)
             shape: Any = record.get("segmentation")
             if not _is_region(shape):
                 self.findings.add(Finding.NO_REGION, f"annotation {record.get('id')}")
                 continue
             area = record.get("area")
-            area = float(area) if isinstance(area, int | float) and math.isfinite(area) else 0.0
+            if not isinstance(area, int | float) or not math.isfinite(area) or area <= 0:
+                area = region_pixels(shape, sizes[image]).sum()  # what lies in front must not depend on who exported it
             crowd = bool(record.get("iscrowd", 0))
-            region = Region(IGNORED_BYTE if crowd else label[record["category_id"]], area, shape)
-            found.setdefault(record.get("image_id"), []).append(region)
+            region = Region(IGNORED_BYTE if crowd else label[record["category_id"]], float(area), shape)
+            found.setdefault(image, []).append(region)
         return images, [found.get(image.image_id, []) for image in images]
 
 

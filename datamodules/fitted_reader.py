@@ -92,7 +92,7 @@ def upright_size(path: Path) -> tuple[int, int] | None:
 
     try:
         with Image.open(path) as opened:
-            lies = opened.getexif().get(ORIENTATION, 1) >= 5
+            lies = opened.getexif().get(ORIENTATION, 1) >= 5 and opened.format != "TIFF"  # which Pillow turns itself
             return (opened.width, opened.height) if lies else (opened.height, opened.width)
     except Exception:  # Pillow raises OSError, SyntaxError, ValueError, ... for damaged files
         return None

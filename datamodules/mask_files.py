@@ -75,8 +75,8 @@ class MaskFiles(MaskSource):
             UserError: It cannot be read, is coloured, or has a value that stands for no class.
         """
         value = read_mask(self.paths[sample])
-        mask: np.ndarray = self.table[np.minimum(value, 255)]
-        if (value > 255).any() or (mask == UNKNOWN).any():
+        mask: np.ndarray = self.table[value.clip(0, 255)]
+        if (value < 0).any() or (value > 255).any() or (mask == UNKNOWN).any():
             known = np.flatnonzero(self.table < UNKNOWN).tolist()
             wrong = sorted(set(np.unique(value).tolist()) - {*known, *np.flatnonzero(self.table == IGNORED_BYTE)})
             raise UserError(

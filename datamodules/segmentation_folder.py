@@ -79,8 +79,8 @@ class SegmentationFolderDataModule(SegmentationDataModule):
         self._pairs = self._scan(val_size, test_size, split_seed)
         self.class_names = self._names(class_names, values, ignore_value)
         self._values = list(range(len(self.class_names))) if values is None else list(values)
-        self._check_classes()
         self._ignored = None if ignore_value in self._values else ignore_value
+        self._check_classes()
         self._reader = ImageReader(self.image_size, in_channels, fit)
 
     def build(self, stage: Stage) -> LabelledPixels:
@@ -128,14 +128,22 @@ class SegmentationFolderDataModule(SegmentationDataModule):
             return list(given)
         if values is not None:
             return [str(number) for number in range(len(values))]
-        largest = 0
+        found: set[int] = set()
         for pair in self._pairs["train"]:
-            value = read_mask(pair.mask)
-            largest = max(largest, int(value[value != ignored].max(initial=0)))
+            found.update(np.unique(read_mask(pair.mask)).tolist())
+        found.discard(-1 if ignored is None else ignored)
+        largest = max(found, default=0)
+        if len(found) <= largest // 2:  # grey values for the eye, not numbers of classes
+            raise UserError(
+                f"data: the training masks have the values {sorted(found)[:10]}; write data.init_args.values: "
+                f"{sorted(found)[:10]} if each is a class, or name all classes with data.init_args.class_names."
+            )
         return [str(number) for number in range(largest + 1)]
 
     def _check_classes(self) -> None:
         names, values = self.class_names, self._values
+        if self._ignored is not None and not 0 <= self._ignored <= 255:
+            raise UserError(f"data.init_args.ignore_value: need a grey value in 0..255 or null, got {self._ignored}.")
         if len(values) != len(names) or len(set(values)) < len(values) or not all(0 <= v <= 255 for v in values):
             raise UserError(
                 f"data.init_args.values: need a grey value in 0..255 for each of {len(names)} classes, got {values}."

@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from datamodules.fitted_reader import upright_size
 from datamodules.image_reader import ImageReader, UnreadableImageError, existing, image_files
 from datamodules.segmentation import IGNORED_BYTE, LabelledPixels, SegmentationDataModule
 from toolkit.errors import UserError
@@ -87,11 +88,7 @@ class SegmentationInputDataModule(SegmentationDataModule):
 
     def sample_size(self, index: int) -> tuple[int, int]:
         """Height and width of the file's picture, upright."""
-        from PIL import Image
-
-        with Image.open(self.paths[index]) as image:
-            turned = image.getexif().get(0x0112, 1) >= 5  # EXIF's orientations that swap the sides
-            return (image.width, image.height) if turned else (image.height, image.width)
+        return upright_size(self.paths[index]) or self.image_size
 
     def unreadable(self, indices: Sequence[int]) -> dict[int, str]:
         """Why files cannot be read."""

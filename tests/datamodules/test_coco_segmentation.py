@@ -1,5 +1,6 @@
 import json
 import sys
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -67,6 +68,21 @@ def test_smaller_objects_lie_in_front_and_crowds_behind(tmp_path: Path) -> None:
     assert mask[7, 5] == mask[14, 20] == 2
     assert mask[18, 3] == IGNORE_LABEL
     assert mask[18, 30] == 0
+
+
+def test_neither_area_nor_box_is_needed(tmp_path: Path) -> None:
+    """Which object lies in front is measured where nobody says it, and what is given twice is drawn once."""
+    base: dict[str, Any] = {"image_id": 0, "iscrowd": 0}
+    small, large = (
+        base | {"category_id": 3, "segmentation": [SMALL]},
+        base | {"category_id": 9, "segmentation": [LARGE]},
+    )
+    coco(tmp_path, [small | {"id": 1}, large | {"id": 2, "area": 0}])
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        mask = first(module(tmp_path, on_invalid="stop"))
+    assert mask[7, 12] == 1
+    assert mask[7, 5] == 2
 
 
 @pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")  # pycocotools' own

@@ -6,6 +6,7 @@ import pytest
 import torch
 from PIL import Image
 
+from datamodules.mask_files import MaskFiles
 from datamodules.sampler import BatchIndex
 from datamodules.segmentation_folder import SegmentationFolderDataModule
 from datamodules.segmentation_input import SegmentationInputDataModule
@@ -125,6 +126,29 @@ def test_values_without_a_class_are_named(tmp_path: Path) -> None:
         UserError, match=r"has the values \[7, 9\], which stand for no class; the classes have \[0, 1\]"
     ):
         first(module(tmp_path, class_names=["a", "b"]))
+
+
+def test_grey_values_are_no_class_numbers(tmp_path: Path) -> None:
+    """Three values for the eye do not make 201 classes; one below 0 is none."""
+    pairs(tmp_path / "grey", 4, values=(0, 128, 200))
+    with pytest.raises(UserError, match=r"write data.init_args.values: \[0, 128, 200\] if each is a class"):
+        module(tmp_path / "grey")
+    with pytest.raises(UserError, match=r"ignore_value: need a grey value in 0\.\.255 or null, got 1000"):
+        module(tmp_path / "grey", values=[0, 128, 200], ignore_value=1000)
+    negative = Image.fromarray(np.array([[0, 1], [-1, 1]], dtype=np.int32))
+    negative.save(tmp_path / "negative.tif")
+    with pytest.raises(UserError, match=r"has the values \[-1\], which stand for no class"):
+        MaskFiles([tmp_path / "negative.tif"], [0, 1], 255)(0)
+
+
+def test_a_turned_picture_gets_a_mask_that_is_turned(tmp_path: Path) -> None:
+    """Pillow turns a TIFF itself, and a JPEG only when it is asked to."""
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    for name in ("a.jpg", "b.tif"):
+        Image.new("RGB", (60, 40)).save(tmp_path / name, exif=exif)
+    data = SegmentationInputDataModule([str(tmp_path)], (8, 8), 3)
+    assert [data.sample_size(i) for i in range(2)] == [(60, 40), (60, 40)]
 
 
 def test_a_coloured_mask_is_refused(tmp_path: Path) -> None:

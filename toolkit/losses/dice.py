@@ -44,8 +44,11 @@ def dice_loss(probability: Tensor, label: Tensor, smooth: float = 1.0) -> Tensor
     known = (label != IGNORE_LABEL).to(probability.dtype).flatten(1)  # (B, HW)
     p = probability.flatten(2) * known[:, None]  # (B, K, HW)
     true = label.clamp(min=0).flatten(1)  # (B, HW), any class where nothing is known
-    overlap = torch.zeros_like(p[..., 0]).scatter_add(1, true, p.gather(1, true[:, None])[:, 0])  # (B, K)
-    pixels = torch.zeros_like(p[..., 0]).scatter_add(1, true, known)  # (B, K)
+    # scatter_add adds one by one, which in float32 goes wrong from some 60,000 pixels on; MPS has no float64.
+    exact = p.dtype if p.device.type == "mps" else torch.float64
+    none = torch.zeros_like(p[..., 0], dtype=exact)
+    overlap = none.scatter_add(1, true, p.gather(1, true[:, None])[:, 0].to(exact)).to(p.dtype)  # (B, K)
+    pixels = none.scatter_add(1, true, known.to(exact)).to(p.dtype)  # (B, K)
     loss = 1 - (2 * overlap + smooth) / (p.sum(dim=2) + pixels + smooth).clamp(min=torch.finfo(p.dtype).tiny)
     present = pixels > 0
     return (loss * present).sum(dim=1) / present.sum(dim=1).clamp(min=1)

@@ -89,6 +89,11 @@ class SemanticSegmentation(Task):
         for name, values in (("class_names", class_names), ("class_weights", class_weights)):
             if values is not None and len(values) != num_classes:
                 raise UserError(f"model.init_args.{name}: need {num_classes} entries, one a class, got {len(values)}.")
+        if class_weights is not None and (min(class_weights) < 0 or not any(class_weights)):
+            raise UserError(
+                "model.init_args.class_weights: need numbers of 0 or more, one of them above 0, got "
+                f"{list(class_weights)}."
+            )
         if min(cross_entropy_weight, dice_weight, auxiliary_weight) < 0 or cross_entropy_weight + dice_weight == 0:
             raise UserError(
                 "model.init_args: need weights of 0 or more and one of cross_entropy_weight and dice_weight above 0, "

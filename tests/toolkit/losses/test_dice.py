@@ -70,3 +70,13 @@ def test_shapes_that_do_not_belong_together_are_refused(probability: Tensor, lab
         UserError, match=r"need probabilities \(B, K, H, W\) and labels \(B, H, W\), got \(3, 4, 5, 6\)"
     ):
         dice_loss(probability, label[:, :4])
+
+
+def test_many_pixels_in_single_precision() -> None:
+    """A sum of a quarter million probabilities does not drift."""
+    generator = torch.Generator().manual_seed(0)
+    p = 0.994 + 0.006 * torch.rand(1, 1, 512, 512, generator=generator)
+    probability, label = torch.cat([p, 1 - p], dim=1), torch.zeros(1, 512, 512, dtype=torch.int64)
+    loss = dice_loss(probability, label)
+    assert loss >= 0
+    torch.testing.assert_close(loss, dice_loss(probability.double(), label).float(), rtol=1e-3, atol=1e-6)

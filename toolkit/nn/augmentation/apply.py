@@ -46,13 +46,18 @@ class RandomApply(Transform):
 
     def move_mask(self, mask: Tensor, u: Tensor) -> Tensor:
         """Move the labels of the same images."""
-        return choose(self.make_params(u), self.transform.move_mask(mask, u[:, :-1])[:, None], mask[:, None])[:, 0]
+        moved = self.transform.move_mask(mask, u[:, :-1])
+        self._check_size(moved, mask)
+        return choose(self.make_params(u), moved[:, None], mask[:, None])[:, 0]
 
     def _changed(self, image: Tensor, u: Tensor) -> Tensor:
         changed = to_float(self.transform(image, u[:, :-1]))
-        if changed.shape != image.shape:
-            raise UserError(
-                f"RandomApply.transform: {type(self.transform).__name__} makes {list(changed.shape[2:])} of images of "
-                f"{list(image.shape[2:])}, so that a batch could not hold both; apply it always."
-            )
+        self._check_size(changed, image)
         return changed
+
+    def _check_size(self, changed: Tensor, before: Tensor) -> None:
+        if changed.shape != before.shape:
+            raise UserError(
+                f"RandomApply.transform: {type(self.transform).__name__} makes {list(changed.shape[-2:])} of images of "
+                f"{list(before.shape[-2:])}, so that a batch could not hold both; apply it always."
+            )

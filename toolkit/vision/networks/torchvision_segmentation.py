@@ -77,6 +77,8 @@ class TorchvisionSegmentation(PretrainedNetwork, Staged):
         own = self.model.state_dict()
         answers = [n for n in own if "classifier" in n and n in state and state[n].shape[:1] != own[n].shape[:1]]
         state |= {name: own[name] for name in answers}
+        if not any(name.startswith("aux_classifier") for name in state):  # as torchvision trains them by default
+            state |= {name: value for name, value in own.items() if name.startswith("aux_classifier")}
         try:
             self.model.load_state_dict(state)
         except (RuntimeError, ValueError) as error:

@@ -9,7 +9,15 @@ from torch import Tensor
 from tests.toolkit.nn.augmentation.test_base import TABLE
 from toolkit.errors import UserError
 from toolkit.nn import augmentation
-from toolkit.nn.augmentation import Augmentation, RandomApply, RandomCrop, RandomHorizontalFlip, Transform, to_float
+from toolkit.nn.augmentation import (
+    Augmentation,
+    RandomApply,
+    RandomCrop,
+    RandomHorizontalFlip,
+    RandomResizedCrop,
+    Transform,
+    to_float,
+)
 from toolkit.types import IGNORE_LABEL
 
 MOVES = [
@@ -89,3 +97,9 @@ def test_labels_are_exact_under_half_precision(name: str, arguments: dict[str, A
     with torch.autocast("cpu", torch.bfloat16):
         _, labels = augment.with_mask(mask[:, None].to(torch.uint8), mask, key)
     assert torch.equal(labels, augment.with_mask(mask[:, None].to(torch.uint8), mask, key)[1])
+
+
+def test_another_size_for_some_images_is_refused(image: Tensor, key: Tensor) -> None:
+    mask = torch.zeros(len(image), *image.shape[2:]).long()
+    with pytest.raises(UserError, match="so that a batch could not hold both"):
+        Augmentation([RandomApply(RandomResizedCrop(4))]).with_mask(image, mask, key)
