@@ -8,7 +8,7 @@ from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from toolkit.errors import UserError
-from toolkit.nn.backbone import stages_of
+from toolkit.nn.backbone import stage_parameters, stages_of
 from toolkit.task import Task
 
 
@@ -41,14 +41,18 @@ class Freeze(Callback):
         if stage != "fit":
             return
         assert isinstance(pl_module, Task)
-        for part in self._parts(pl_module.net):
-            if not self.norm_only:
-                part.requires_grad_(False)
-                continue
-            for layer in part.modules():
-                if isinstance(layer, _BatchNorm):
-                    layer.requires_grad_(False)
-        pl_module.rest_frozen()
+        parts = self._parts(pl_module.net)
+        if self.norm_only:
+            parts = [layer for part in parts for layer in part.modules() if isinstance(layer, _BatchNorm)]
+            if not parts:
+                raise UserError("Freeze.norm_only: there is no BatchNorm in these parts; leave norm_only out.")
+        elif self.stages:  # what belongs to the network itself, such as a class token, lies next to the input
+            for parameters in stage_parameters(pl_module.net)[: self.stages]:
+                for parameter in parameters:
+                    parameter.requires_grad_(False)
+        for part in parts:
+            part.requires_grad_(False)
+        pl_module.rest_frozen(parts)
         parameters = list(pl_module.net.parameters())
         frozen = sum(parameter.numel() for parameter in parameters if not parameter.requires_grad)
         rank_zero_info(f"freeze      {frozen:,} of {sum(p.numel() for p in parameters):,} parameters stay as they are")

@@ -38,7 +38,7 @@ class GradualUnfreezing(Callback):
         self._training: int | None = None
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Note what may train at all."""
+        """Refuse a strategy that waits for all gradients."""
         if stage != "fit":
             return
         assert isinstance(pl_module, Task)
@@ -48,9 +48,13 @@ class GradualUnfreezing(Callback):
                 "GradualUnfreezing: under DDP write trainer.strategy: ddp_find_unused_parameters_true, or the ranks "
                 "would wait for the gradients of what is frozen."
             )
+        self._stages, self._training = [], None
+
+    def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Note what may train at all, now that every other callback has frozen what it freezes."""
+        assert isinstance(pl_module, Task)
         found = stage_parameters(pl_module.net)
         self._stages = [[parameter for parameter in stage if parameter.requires_grad] for stage in found]
-        self._training = None
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Freeze what waits; in a resumed run as far as it had come."""
@@ -62,11 +66,19 @@ class GradualUnfreezing(Callback):
 
     def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Leave the network as it came."""
+        self._restore(pl_module)
+
+    def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
+        """Likewise when the fit is broken off."""
+        self._restore(pl_module)
+
+    def _restore(self, pl_module: LightningModule) -> None:
         for stage in self._stages:
             for parameter in stage:
                 parameter.requires_grad_(True)
         assert isinstance(pl_module, Task)
         pl_module.rest_frozen()
+        pl_module.train()
 
     def stages_at(self, epoch: int) -> int:
         """How many stages train in an epoch, counted from the head.

@@ -1,7 +1,5 @@
 """A task that begins with the backbone of another run: fine-tuning, and linear evaluation."""
 
-from typing import Any
-
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.utilities import rank_zero_info
 from torch import nn
@@ -44,8 +42,11 @@ class PretrainedBackbone(Callback):
             except UserError as error:
                 self._found = error
         if self.freeze:
-            for part in self._frozen(pl_module):
-                part.requires_grad_(False)
+            head = {id(parameter) for parameter in self._head(pl_module).parameters()}
+            for parameter in pl_module.net.parameters():  # a class token and positions, too
+                if id(parameter) not in head:
+                    parameter.requires_grad_(False)
+            pl_module.rest_frozen()
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Say what was found; only now the Trainer knows whether it resumes a run, whose weights replaced these."""
@@ -56,18 +57,11 @@ class PretrainedBackbone(Callback):
         for line in self._found.lines():
             rank_zero_info(line)
 
-    def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
-        """Keep the frozen part in evaluation mode, whatever a validation or another callback did to it."""
-        if self.freeze:
-            for part in self._frozen(pl_module):
-                if part.training:
-                    part.eval()
-
-    def _frozen(self, pl_module: LightningModule) -> list[nn.Module]:
-        net: Any = pl_module.net
-        if not isinstance(getattr(net, "head", None), nn.Module):
+    def _head(self, pl_module: Task) -> nn.Module:
+        head = getattr(pl_module.net, "head", None)
+        if not isinstance(head, nn.Module):
             raise UserError(
-                f"PretrainedBackbone.freeze: {type(net).__name__} has no part named head that would be left to train; "
-                "write freeze: false."
+                f"PretrainedBackbone.freeze: {type(pl_module.net).__name__} has no part named head that would be left "
+                "to train; write freeze: false."
             )
-        return [part for name, part in net.named_children() if name != "head"]
+        return head

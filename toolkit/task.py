@@ -113,6 +113,7 @@ class Task(LightningModule, ABC):
         self._with_step: dict[str, float] = {}
         self._part = 1.0
         """Of its batch, in a `training_step`."""
+        self._always_resting: list[nn.Module] = []
         self._resting: list[nn.Module] = []
         """Parts of the network that compute as in evaluation in training, too."""
         stages: tuple[Stage, ...] = ("train", "val", "test")
@@ -167,13 +168,17 @@ class Task(LightningModule, ABC):
             adapt(self.net, lora)
             self.rest_frozen()
 
-    def rest_frozen(self) -> None:
+    def rest_frozen(self, more: Sequence[nn.Module] = ()) -> None:
         """Let what of the network does not train compute as in evaluation, from now on.
 
         A frozen BatchNorm keeps its statistics, and nothing is dropped in a frozen part. To be called again when
         something else is frozen; before, `train` if something has thawed.
+
+        Args:
+            more: Parts that rest from now on whether they have parameters or not, such as a BatchNorm without scales.
         """
-        self._resting = frozen_parts(self.net)
+        self._always_resting = [*self._always_resting, *more]
+        self._resting = [*frozen_parts(self.net), *self._always_resting]
         for part in self._resting:
             part.eval()
 
@@ -354,6 +359,12 @@ class Task(LightningModule, ABC):
         if self.scheduler is None:
             return {"optimizer": optimizer}
         scheduler = self.scheduler(optimizer)
+        sets_rates = isinstance(scheduler, (torch.optim.lr_scheduler.OneCycleLR, torch.optim.lr_scheduler.CyclicLR))
+        if sets_rates and (self.layer_decay, self.learning_rate_factor) != (1, 1):
+            raise UserError(
+                f"model.init_args.scheduler: {type(scheduler).__name__} sets the learning rates itself, whatever "
+                "layer_decay or --scaling says; write WarmupCosine, or leave them out."
+            )
         has_horizon = isinstance(scheduler, HorizonScheduler)
         interval = self.scheduler_config.interval or ("step" if has_horizon else "epoch")
         if isinstance(scheduler, HorizonScheduler) and scheduler.total_steps is None:

@@ -40,6 +40,11 @@ def take_backbone(task: Task, checkpoint: str | Path) -> Transfer:
     state: Mapping[str, Tensor] = content["state_dict"]
     prefix = content.get("backbone", "net.")
     theirs = {name.removeprefix(prefix): value for name, value in state.items() if name.startswith(prefix)}
+    if any(ADAPTER[1] in name for name in theirs):
+        raise UserError(
+            f"checkpoint {str(checkpoint)!r}: it has adapters beside its weights; write python cli.py merge "
+            f"{checkpoint}, and give the file that it makes."
+        )
     transfer = Transfer(find_checkpoint(checkpoint))
     own = task.net.state_dict()
     new = {name: _fitting(name, theirs, value, transfer) for name, value in own.items()}

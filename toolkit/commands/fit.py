@@ -43,7 +43,8 @@ def fit(args: Sequence[str], parts: Parts) -> ToolkitCLI:
         return resume([str(run), *rest], parts)
     if given:
         find_checkpoint(given[0])  # before there is a run folder
-    cli = ToolkitCLI("fit", args, parts)
+    with without_pretrained() if given else contextlib.nullcontext():  # the checkpoint has the weights
+        cli = ToolkitCLI("fit", args, parts)
     return _fit(cli, find_checkpoint(cli.config.ckpt_path) if cli.config.ckpt_path else None)
 
 

@@ -1,6 +1,7 @@
 """Low-rank adapters, by the package ``peft``."""
 
 import re
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -140,11 +141,19 @@ def _is_convolution(module: nn.Module) -> bool:
 
 def _refused(network: nn.Module) -> Iterator[tuple[str, str]]:
     """Names of layers beside which an adapter would do nothing, harm or not fit, and why."""
+    every = [module for _, module in network.named_modules(remove_duplicate=False)]
+    uses = Counter(id(m.weight) for m in every if isinstance(getattr(m, "weight", None), nn.Parameter))
     for name, module in network.named_modules():
         prefix = f"{name}." if name else ""
         if isinstance(module, NEVER_CALLED):
             for inner, _ in module.named_modules():
                 yield f"{prefix}{inner}", f"{type(module).__name__} takes its weights and never calls it"
+        elif hasattr(module, "weight_g") or hasattr(module, "weight_orig"):
+            yield name, "its weight is computed from others"
+        elif uses.get(id(getattr(module, "weight", None)), 0) > 1:
+            yield name, "its weight is another layer's, too"
+        elif isinstance(module, nn.Conv3d) and module.kernel_size[:2] == (1, 1) and module.kernel_size[2] > 1:
+            yield name, "peft cannot merge its kernel"
         elif isinstance(module, (nn.Conv1d, nn.Conv2d, nn.Conv3d)):
             if module.groups > 1:
                 # A depthwise filter has as many weights as a rank-1 adapter of it would; peft cannot merge it either.

@@ -88,7 +88,8 @@ class PretrainedEncoder(TextNetwork, PretrainedNetwork, Staged):
         """Fill the encoder from its folder or the hub; the head stays as it is."""
         state = pretrained_weights(self.pretrained, "AutoModel")
         self.encoder.load_state_dict(state)
-        self.transfer = Transfer(self.pretrained, [f"encoder.{name}" for name in state])
+        head = [f"head.{name}" for name in self.head.state_dict()]
+        self.transfer = Transfer(self.pretrained, [f"encoder.{name}" for name in state], skipped=head)
 
     def found_arguments(self) -> dict[str, Any]:
         """The architecture."""

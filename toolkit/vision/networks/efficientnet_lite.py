@@ -115,7 +115,7 @@ class EfficientNetLite(PretrainedNetwork, Staged):
         if head_classes is not None and (weights is None or len(head_classes) != num_classes):
             raise UserError(
                 f"head_classes: need {num_classes} numbers, one a class, and weights; got {list(head_classes)} and "
-                f"{weights!r}."
+                f"{weights!r}. Write null for a head that begins at random."
             )
         if weights is not None and in_channels != 3:
             raise UserError(
