@@ -43,7 +43,7 @@ class Freeze(Callback):
         assert isinstance(pl_module, Task)
         parts = self._parts(pl_module.net)
         if self.norm_only:
-            parts = [layer for part in parts for layer in part.modules() if isinstance(layer, _BatchNorm)]
+            parts = self._norms(pl_module.net, parts)
             if not parts:
                 raise UserError("Freeze.norm_only: there is no BatchNorm in these parts; leave norm_only out.")
         elif self.stages:  # what belongs to the network itself, such as a class token, lies next to the input
@@ -56,6 +56,13 @@ class Freeze(Callback):
         parameters = list(pl_module.net.parameters())
         frozen = sum(parameter.numel() for parameter in parameters if not parameter.requires_grad)
         rank_zero_info(f"freeze      {frozen:,} of {sum(p.numel() for p in parameters):,} parameters stay as they are")
+
+    def _norms(self, net: nn.Module, parts: Sequence[nn.Module]) -> list[nn.Module]:
+        """BatchNorm of these parts, and where stages are frozen that between them: without scales it is of no stage."""
+        train = stages_of(net)[self.stages :] if self.stages else [[net]]
+        others = {layer for stage in train for part in stage for layer in part.modules()}
+        chosen = {layer for part in parts for layer in part.modules()} | (set(net.modules()) - others)
+        return [layer for layer in net.modules() if isinstance(layer, _BatchNorm) and layer in chosen]
 
     def _parts(self, net: nn.Module) -> list[nn.Module]:
         stages = stages_of(net)

@@ -23,6 +23,7 @@ ELSEWHERE = {
     'python -m pip install -e ".[dev]"',
     'python -m pip install -e ".[rl]"',
     'python -m pip install -e ".[transfer]"',
+    'python -m pip install -e ".[detection]"',
     "python -m pytest",
     "python -m pytest -m slow",
     "pre-commit install",

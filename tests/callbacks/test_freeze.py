@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from callbacks.ema import EMA
 from callbacks.freeze import Freeze
 from callbacks.frozen_audit import FrozenAudit
+from callbacks.gradual_unfreezing import GradualUnfreezing
 from cli import main
 from tests import forked
 from tests.conformance import digits
@@ -85,6 +86,29 @@ def test_what_is_frozen_stays_and_the_rest_trains(freeze: Freeze, moves: set[str
     assert moved(before, task.net) == moves
     (group,) = trainer.optimizers[0].param_groups
     assert all(parameter.requires_grad for parameter in group["params"])
+
+
+@pytest.mark.parametrize("first", [True, False])
+def test_what_is_frozen_does_not_thaw_by_schedule(first: bool) -> None:
+    """Whichever callback stands first."""
+    callbacks = [Freeze(names=["stem"]), GradualUnfreezing({0: 1, 1: -1})]
+    task = ImageClassification(Body(), 10)
+    before = copied(task.net)
+    fit(task, *(callbacks if first else callbacks[::-1]), FrozenAudit(), max_epochs=3)
+    assert not any(name.startswith("stem") for name in moved(before, task.net))
+    assert any(name.startswith("body") for name in moved(before, task.net))
+    assert task.net.get_submodule("body").training
+
+
+def test_a_norm_without_scales_rests_too() -> None:
+    net = nn.Sequential(nn.Flatten(), nn.Linear(64, 8), nn.BatchNorm1d(8, affine=False), nn.Linear(8, 10))
+    task = ImageClassification(net, 10)
+    before = copied(net)
+    fit(task, Freeze(stages=-1, norm_only=True), max_epochs=1)
+    assert moved(before, net) == {"1.weight", "1.bias", "3.weight", "3.bias"}
+    with pytest.raises(UserError, match="there is no BatchNorm in these parts"):
+        fit(ImageClassification(nn.Sequential(nn.Flatten(), nn.Linear(64, 10), nn.Linear(10, 10)), 10),
+            Freeze(stages=-1, norm_only=True))  # fmt: skip
 
 
 def test_frozen_parts_compute_as_in_evaluation_whatever_mode_is_asked_for() -> None:

@@ -3,26 +3,41 @@ from typing import Any
 
 import pytest
 import torch
-from lightning.pytorch import Trainer
+from lightning.pytorch import Callback, Trainer
 from torch import nn
 
+from callbacks.freeze import Freeze
 from callbacks.pretrained_backbone import PretrainedBackbone
 from cli import main
 from tests.conformance import CASES, digits
 from toolkit.errors import UserError
+from toolkit.nn.vit import ViT
 from toolkit.vision.image_classification import ImageClassification
 from toolkit.vision.networks.small_cnn import SmallCNN
 
 CASE = CASES[ImageClassification]
 
 
-def fitted(task: Any, callback: PretrainedBackbone, **options: Any) -> Trainer:
+def fitted(task: Any, callback: Callback, **options: Any) -> Trainer:
     trainer = Trainer(accelerator="cpu", callbacks=[callback], logger=False, enable_checkpointing=False,
                       enable_progress_bar=False, enable_model_summary=False, **options)  # fmt: skip
     trainer.fit(task, datamodule=digits())
     return trainer
 
 
+@pytest.mark.filterwarnings("ignore:Found .* in eval mode")  # which is what is meant here
+@pytest.mark.parametrize("callback", [PretrainedBackbone(None, freeze=True), Freeze(stages=-1)])
+def test_a_class_token_is_frozen_too(callback: Callback) -> None:
+    """All but the head is all but the head, whatever lies on the network itself."""
+    net = ViT(num_classes=10, in_channels=1, image_size=(8, 8), patch_size=2, dim=12, depth=1, heads=2)
+    task = ImageClassification(net, 10)
+    before = {name: value.clone() for name, value in task.state_dict().items() if name.startswith("net.")}
+    fitted(task, callback, max_epochs=1, limit_train_batches=2)
+    moved = {name for name, value in before.items() if not torch.equal(task.state_dict()[name], value)}
+    assert moved == {"net.head.weight", "net.head.bias"}
+
+
+@pytest.mark.filterwarnings("ignore:Found .* in eval mode")  # which is what is meant here
 def test_frozen_means_frozen_statistics_included() -> None:
     """Over several epochs, with validations that put modules back into training mode, and weight decay."""
     task = ImageClassification(
