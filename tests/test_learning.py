@@ -103,7 +103,7 @@ def test_detector_finds_digits(workdir: Path) -> None:
     size = ["--data.sizes=[400,60,60]", "--data.image_size=48", "--data.digits=[1,2]", "--data.scale=[2,3]"]
     made = main([*words, *size, "--trainer.max_epochs=6", "--wandb.enabled=false"])
     baseline = made.datamodule.baseline("val").metrics["map_50"]
-    assert float(made.trainer.callback_metrics["val/map_50"]) > 0.1 > 100 * baseline
+    assert float(made.trainer.callback_metrics["val/map_50"]) > 0.1 > 20 * baseline
 
 
 def test_autoencoder_tells_an_unseen_digit(workdir: Path) -> None:
