@@ -393,3 +393,12 @@ def test_an_error_names_its_rank(
     with pytest.raises(ZeroDivisionError):
         main(["fit"])
     assert capsys.readouterr().err == "failed on rank 1, with:\n"
+
+
+def test_validate_with_nothing_to_validate_on(workdir: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    words = ["--model=ImageClassification", "--model.net=SmallCNN", "--data=DigitsDataModule", "--wandb.enabled=false"]
+    short = ["--trainer.max_epochs=1", "--trainer.limit_train_batches=1", "--trainer.limit_val_batches=0"]
+    run = main(["fit", *words, *short, "--trainer.accelerator=cpu", "--test_after_fit=false"]).run_folder
+    with pytest.raises(SystemExit):
+        main(["validate", "--ckpt_path", str(run), "--trainer.accelerator=cpu"])
+    assert "write --trainer.limit_val_batches 1.0" in capsys.readouterr().err

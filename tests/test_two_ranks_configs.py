@@ -40,8 +40,8 @@ def test_config_on_two_ranks(config: str, data: dict[str, str], workdir: Path) -
         "--trainer.devices=1",
         "--test_after_fit=false",
     ]
-    run = main(["fit", "--config", config, *exact, *short]).run_folder
     exact += ["--trainer.limit_val_batches=1.0"] if "transfer" in config else []  # which has no validation
+    run = main(["fit", "--config", config, *exact, *short]).run_folder
     verb = (
         "validate" if any(n in config for n in ("folder", "transfer", "tinyshakespeare")) else "test"
     )  # no test split

@@ -32,7 +32,14 @@ def _evaluate(verb: str, args: Sequence[str], parts: Parts) -> ToolkitCLI:
     with stored_run(verb, args, parts) as (checkpoint, arguments):
         cli = ToolkitCLI(verb, arguments, parts)
     run = getattr(cli.trainer, verb)
-    metrics = run(cli.model, datamodule=cli.datamodule, ckpt_path=checkpoint, weights_only=True, verbose=False)[0]
+    found = run(cli.model, datamodule=cli.datamodule, ckpt_path=checkpoint, weights_only=True, verbose=False)
+    if not found:
+        part = "val" if verb == "validate" else "test"
+        raise UserError(
+            f"{verb}: trainer.limit_{part}_batches leaves nothing to evaluate; write "
+            f"--trainer.limit_{part}_batches 1.0."
+        )
+    metrics = found[0]
     summary = parts.summary(checkpoint.parent)
     summary.add_test(metrics, cli.model.baseline(cli.datamodule, "val" if verb == "validate" else "test"))
     if cli.trainer.is_global_zero:
