@@ -75,8 +75,11 @@ def arguments_of(task_class: type[Task]) -> list[str]:
 
 
 # Other tasks accumulate by an argument of their own (tests/toolkit/test_manual_task.py), or compare a batch.
+# Accumulation alone is slow by default: "both" has it, and on two ranks.
 CELLS = [
-    pytest.param(task, pieces, id=f"{task.__name__}-{pieces}")
+    pytest.param(
+        task, pieces, id=f"{task.__name__}-{pieces}", marks=[pytest.mark.slow] if pieces == "accumulation" else []
+    )
     for task, case in CASES.items()
     if case.shards
     for pieces in ("two ranks", *(("accumulation", "both") if case.accumulates else ()))
