@@ -10,8 +10,7 @@ from torch import Tensor
 from datamodules.annotated_images import AnnotatedImage, PackedBoxes
 from datamodules.detection import DetectionDataModule, DetectionFiles, DetectionImages
 from datamodules.fitted_reader import FittedReader
-from datamodules.image_folder import PIXEL_MEAN, PIXEL_STD
-from datamodules.image_reader import size_pair
+from datamodules.image_reader import imagenet_statistics, size_pair
 from datamodules.splits import stratified_split
 from toolkit.errors import UserError
 from toolkit.types import Stage
@@ -44,8 +43,7 @@ class AnnotatedFilesDataModule(DetectionDataModule, ABC):
         self.in_channels = in_channels
         self.in_memory = in_memory
         self.on_unreadable = on_unreadable
-        self.pixel_mean = PIXEL_MEAN if in_channels == 3 else (sum(PIXEL_MEAN) / 3,)
-        self.pixel_std = PIXEL_STD if in_channels == 3 else (sum(PIXEL_STD) / 3,)
+        self.pixel_mean, self.pixel_std = imagenet_statistics(in_channels)
         self._reader = FittedReader(self.image_size, in_channels)
         self._images: Splits = {}
 
@@ -95,7 +93,8 @@ class AnnotatedFilesDataModule(DetectionDataModule, ABC):
 
     def unreadable(self, indices: Sequence[int]) -> dict[int, str]:
         """Why test images cannot be read."""
-        reasons = {index: self._reader.reason(self._images["test"][index].path) for index in indices}
+        images = self._images["test"]
+        reasons = {index: self._reader.reason(images[index].path, images[index].size) for index in indices}
         return {index: reason for index, reason in reasons.items() if reason}
 
 

@@ -8,8 +8,7 @@ import torch
 from datamodules.annotation_findings import OnInvalid
 from datamodules.coco_detection import CocoFiles
 from datamodules.coco_masks import CocoMasks, CocoRegions
-from datamodules.image_folder import PIXEL_MEAN, PIXEL_STD
-from datamodules.image_reader import Fit, ImageReader, existing, size_pair
+from datamodules.image_reader import Fit, ImageReader, existing, imagenet_statistics, size_pair
 from datamodules.mask_files import SegmentationFiles
 from datamodules.segmentation import LabelledPixels, SegmentationDataModule
 from datamodules.splits import stratified_split
@@ -63,8 +62,7 @@ class CocoSegmentationDataModule(SegmentationDataModule):
         self.image_size = size_pair(image_size)
         self.in_channels = in_channels
         self.in_memory = in_memory
-        self.pixel_mean = PIXEL_MEAN if in_channels == 3 else (sum(PIXEL_MEAN) / 3,)
-        self.pixel_std = PIXEL_STD if in_channels == 3 else (sum(PIXEL_STD) / 3,)
+        self.pixel_mean, self.pixel_std = imagenet_statistics(in_channels)
         self._reader = ImageReader(self.image_size, in_channels, fit)
         given: dict[Stage, CocoFiles | None] = {"train": train, "val": val, "test": test}
         files = {stage: _regions(stage, split) for stage, split in given.items() if split is not None}

@@ -9,8 +9,7 @@ import torch
 from datamodules.annotated_images import AnnotatedImage
 from datamodules.detection import DetectionDataModule, DetectionFiles
 from datamodules.fitted_reader import FittedReader, upright_size
-from datamodules.image_reader import existing, image_files
-from toolkit.errors import UserError
+from datamodules.image_reader import input_files
 from toolkit.types import Stage
 
 
@@ -32,10 +31,7 @@ class DetectionInputDataModule(DetectionDataModule):
         self.class_names = []
         self.image_size, self.in_channels = image_size, in_channels
         self._reader = FittedReader(image_size, in_channels)
-        given = [existing(path, "--input") for path in paths]
-        self.paths = [file for path in given for file in (image_files(path) if path.is_dir() else [path])]
-        if not self.paths:
-            raise UserError(f"--input: no images in {', '.join(map(repr, paths))}.")
+        self.paths = input_files(paths)
 
     def build(self, stage: Stage) -> DetectionFiles:
         """All files."""
@@ -52,8 +48,7 @@ class DetectionInputDataModule(DetectionDataModule):
 
     def unreadable(self, indices: Sequence[int]) -> dict[int, str]:
         """Why files cannot be read."""
-        reasons = {index: self._reader.reason(self.paths[index]) for index in indices}
-        return {index: reason for index, reason in reasons.items() if reason}
+        return {index: reason for index in indices if (reason := self._reader.reason(self.paths[index]))}
 
 
 def _without_boxes(path: Path, size: tuple[int, int]) -> AnnotatedImage:

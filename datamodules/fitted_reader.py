@@ -7,8 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from datamodules.image_reader import UnreadableImageError, open_image
-from toolkit.errors import UserError
+from datamodules.image_reader import PictureReader, UnreadableImageError, open_image
 
 ORIENTATION = 0x0112
 """EXIF's tag; from 5 on the picture lies on its side."""
@@ -21,28 +20,15 @@ class FittedImage(NamedTuple):
     """``(C, H, W)``, uint8, zeros right of it and below it."""
     size: tuple[int, int]
     """Height and width of the image within H and W."""
-    original_size: tuple[int, int]
-    """Those of its file."""
 
 
-class FittedReader:
+class FittedReader(PictureReader):
     """Decodes and resizes an image, with its proportions kept, until it fits; antialiased.
 
     Args:
         image_size: ``(H, W)``.
         in_channels: 1 for grey, 3 for RGB.
-
-    Raises:
-        UserError: An impossible size or number of channels.
     """
-
-    def __init__(self, image_size: tuple[int, int], in_channels: int) -> None:
-        if in_channels not in (1, 3):
-            raise UserError(f"data.init_args.in_channels: need 1 (grey) or 3 (RGB), got {in_channels}.")
-        if min(image_size) < 1:
-            raise UserError(f"data.init_args.image_size: need positive height and width, got {list(image_size)}.")
-        self.image_size = image_size
-        self.in_channels = in_channels
 
     def __call__(self, path: Path, annotated: tuple[int, int] | None = None) -> FittedImage:
         """Read a file.
@@ -50,7 +36,7 @@ class FittedReader:
         Args:
             path: The file.
             annotated: Height and width in whose pixels its boxes are. A smaller or larger copy with the same
-                proportions will do: then this is its ``original_size``.
+                proportions will do.
 
         Raises:
             UnreadableImageError: Truncated, no image, not to be opened, or of other proportions than annotated.
@@ -69,21 +55,12 @@ class FittedReader:
         pixels = np.asarray(decoded.resize((width, height), Image.Resampling.BILINEAR))  # antialiased by Pillow
         image = torch.zeros(self.in_channels, *self.image_size, dtype=torch.uint8)
         image[:, :height, :width] = torch.from_numpy(pixels.reshape(height, width, -1).copy()).permute(2, 0, 1)
-        return FittedImage(image, (height, width), original)
-
-    def reason(self, path: Path) -> str | None:
-        """Why a file cannot be read; None if it can."""
-        try:
-            self(path)
-        except UnreadableImageError as error:
-            return str(error)
-        return None
+        return FittedImage(image, (height, width))
 
     def blank(self, annotated: tuple[int, int] | None = None) -> FittedImage:
         """A black image for one that cannot be read."""
-        original = annotated or self.image_size
         image = torch.zeros(self.in_channels, *self.image_size, dtype=torch.uint8)
-        return FittedImage(image, fitted_size(original, self.image_size), original)
+        return FittedImage(image, fitted_size(annotated or self.image_size, self.image_size))
 
 
 def upright_size(path: Path) -> tuple[int, int] | None:

@@ -116,11 +116,7 @@ class ImageFiles(LabelledImages):
 
     def reason(self, sample: int) -> str | None:
         """Why a file cannot be read; None if it can."""
-        try:
-            self.reader(self.paths[sample])
-        except UnreadableImageError as error:
-            return str(error)
-        return None
+        return self.reader.reason(self.paths[sample])
 
     def in_memory(self) -> ImageArrays:
         """Decode everything once."""

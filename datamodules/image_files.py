@@ -1,14 +1,12 @@
 """Image files without labels: what `predict --input` reads."""
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import torch
 
 from datamodules.image import ImageDataModule, ImageFiles
-from datamodules.image_reader import ImageReader, existing, image_files
-from toolkit.errors import UserError
+from datamodules.image_reader import ImageReader, input_files
 from toolkit.types import Stage
 
 
@@ -30,9 +28,7 @@ class ImageFilesDataModule(ImageDataModule):
         self.class_names = []
         self.image_size, self.in_channels = image_size, in_channels
         self._reader = ImageReader(image_size, in_channels)
-        self.paths = [file for path in paths for file in _files(existing(path, "--input"))]
-        if not self.paths:
-            raise UserError(f"--input: no images in {', '.join(map(repr, paths))}.")
+        self.paths = input_files(paths)
 
     def build(self, stage: Stage) -> ImageFiles:
         """All files; without labels, any class will do."""
@@ -46,7 +42,3 @@ class ImageFilesDataModule(ImageDataModule):
         """Why files cannot be read."""
         split = self.build("test")
         return {index: reason for index in indices if (reason := split.reason(index))}
-
-
-def _files(path: Path) -> list[Path]:
-    return list(image_files(path)) if path.is_dir() else [path]

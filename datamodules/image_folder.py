@@ -8,13 +8,10 @@ import torch
 from lightning.pytorch.utilities import rank_zero_warn
 
 from datamodules.image import ImageDataModule, ImageFiles, LabelledImages
-from datamodules.image_reader import ImageReader, existing, image_files, size_pair
+from datamodules.image_reader import ImageReader, existing, image_files, imagenet_statistics, size_pair
 from datamodules.splits import stratified_split
 from toolkit.errors import UserError
 from toolkit.types import IGNORE_LABEL, ImageBatch, Stage
-
-PIXEL_MEAN, PIXEL_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
-"""Of ImageNet's RGB pixels: reading all files of a folder for its own would delay the start."""
 
 Labelled = list[tuple[Path, int]]
 """Files with their class numbers."""
@@ -61,8 +58,7 @@ class ImageFolderDataModule(ImageDataModule):
         self.in_channels = in_channels
         self.in_memory = in_memory
         self.on_unreadable = on_unreadable
-        self.pixel_mean = PIXEL_MEAN if in_channels == 3 else (sum(PIXEL_MEAN) / 3,)
-        self.pixel_std = PIXEL_STD if in_channels == 3 else (sum(PIXEL_STD) / 3,)
+        self.pixel_mean, self.pixel_std = imagenet_statistics(in_channels)
         self.class_names, self._files = self._scan(val_size, test_size, split_seed)
         self._reader = ImageReader(self.image_size, in_channels)
         self._skipped: set[tuple[str, int]] = set()

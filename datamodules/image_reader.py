@@ -2,9 +2,10 @@
 
 import difflib
 import os
-from collections.abc import Iterator
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import torch
@@ -18,6 +19,9 @@ if TYPE_CHECKING:
 SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".pgm", ".ppm"})
 """Files with these endings are images."""
 
+PIXEL_MEAN, PIXEL_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+"""Of ImageNet's RGB pixels: reading all files of a folder for its own would delay the start."""
+
 Fit = Literal["crop", "stretch"]
 """How pictures of any shape come to one size: the proportions kept and the middle cut out, or all of it resized."""
 
@@ -26,7 +30,43 @@ class UnreadableImageError(Exception):
     """A file that is no readable image; says which and why."""
 
 
-class ImageReader:
+class PictureReader(ABC):
+    """What reads a file into pixels of one size.
+
+    Args:
+        image_size: ``(H, W)``.
+        in_channels: 1 for grey, 3 for RGB.
+
+    Raises:
+        UserError: An impossible size or number of channels.
+    """
+
+    def __init__(self, image_size: tuple[int, int], in_channels: int) -> None:
+        if in_channels not in (1, 3):
+            raise UserError(f"data.init_args.in_channels: need 1 (grey) or 3 (RGB), got {in_channels}.")
+        if min(image_size) < 1:
+            raise UserError(f"data.init_args.image_size: need positive height and width, got {list(image_size)}.")
+        self.image_size = image_size
+        self.in_channels = in_channels
+
+    @abstractmethod
+    def __call__(self, path: Path) -> Any:
+        """Read a file.
+
+        Raises:
+            UnreadableImageError: It cannot be read.
+        """
+
+    def reason(self, path: Path, *more: Any) -> str | None:
+        """Why a file cannot be read, given what reading it takes; None if it can."""
+        try:
+            self(path, *more)
+        except UnreadableImageError as error:
+            return str(error)
+        return None
+
+
+class ImageReader(PictureReader):
     """Decodes, turns upright by the EXIF tag, converts to grey or RGB, resizes and crops to one size.
 
     The image is scaled, with its proportions kept, until its shorter side fits, and the middle is cut out; or it is
@@ -39,12 +79,7 @@ class ImageReader:
     """
 
     def __init__(self, image_size: tuple[int, int], in_channels: int, fit: Fit = "crop") -> None:
-        if in_channels not in (1, 3):
-            raise UserError(f"data.init_args.in_channels: need 1 (grey) or 3 (RGB), got {in_channels}.")
-        if min(image_size) < 1:
-            raise UserError(f"data.init_args.image_size: need positive height and width, got {list(image_size)}.")
-        self.image_size = image_size
-        self.in_channels = in_channels
+        super().__init__(image_size, in_channels)
         self.fit = fit
 
     def __call__(self, path: Path) -> Tensor:
@@ -103,6 +138,26 @@ def open_image(path: Path, in_channels: int, size: tuple[int, int] | None = None
     except Exception as error:  # Pillow raises OSError, SyntaxError, ValueError, ... for damaged files
         reason = " ".join(str(error).split()) or type(error).__name__
         raise UnreadableImageError(f"cannot read {str(path)!r} ({reason})") from error
+
+
+def imagenet_statistics(in_channels: int) -> tuple[Sequence[float], Sequence[float]]:
+    """Mean and deviation of ImageNet's pixels by channel, or for grey the mean of both, on the scale ``[0, 1]``."""
+    if in_channels == 3:
+        return PIXEL_MEAN, PIXEL_STD
+    return (sum(PIXEL_MEAN) / 3,), (sum(PIXEL_STD) / 3,)
+
+
+def input_files(paths: Sequence[str]) -> list[Path]:
+    """The files of `predict --input`, and all images below its folders.
+
+    Raises:
+        UserError: A path does not exist, or there is no image at all.
+    """
+    given = [existing(path, "--input") for path in paths]
+    files = [file for path in given for file in (image_files(path) if path.is_dir() else [path])]
+    if not files:
+        raise UserError(f"--input: no images in {', '.join(map(repr, paths))}.")
+    return files
 
 
 def image_files(folder: Path) -> Iterator[Path]:

@@ -7,8 +7,7 @@ from typing import Any, ClassVar, Literal, NamedTuple
 import numpy as np
 import torch
 
-from datamodules.image_folder import PIXEL_MEAN, PIXEL_STD
-from datamodules.image_reader import Fit, ImageReader, existing, image_files, size_pair
+from datamodules.image_reader import Fit, ImageReader, existing, image_files, imagenet_statistics, size_pair
 from datamodules.mask_files import MaskFiles, SegmentationFiles, read_mask
 from datamodules.segmentation import LabelledPixels, SegmentationDataModule
 from datamodules.splits import stratified_split
@@ -74,8 +73,7 @@ class SegmentationFolderDataModule(SegmentationDataModule):
         self.image_size = size_pair(image_size)
         self.in_channels = in_channels
         self.in_memory = in_memory
-        self.pixel_mean = PIXEL_MEAN if in_channels == 3 else (sum(PIXEL_MEAN) / 3,)
-        self.pixel_std = PIXEL_STD if in_channels == 3 else (sum(PIXEL_STD) / 3,)
+        self.pixel_mean, self.pixel_std = imagenet_statistics(in_channels)
         self._pairs = self._scan(val_size, test_size, split_seed)
         self.class_names = self._names(class_names, values, ignore_value)
         self._values = list(range(len(self.class_names))) if values is None else list(values)

@@ -8,9 +8,8 @@ import torch
 from torch import Tensor
 
 from datamodules.fitted_reader import upright_size
-from datamodules.image_reader import ImageReader, UnreadableImageError, existing, image_files
+from datamodules.image_reader import ImageReader, UnreadableImageError, input_files
 from datamodules.segmentation import IGNORED_BYTE, LabelledPixels, SegmentationDataModule
-from toolkit.errors import UserError
 from toolkit.types import Stage
 
 
@@ -46,14 +45,6 @@ class UnlabelledPixels(LabelledPixels):
         except UnreadableImageError:
             return None
 
-    def reason(self, sample: int) -> str | None:
-        """Why a file cannot be read; None if it can."""
-        try:
-            self.reader(self.paths[sample])
-        except UnreadableImageError as error:
-            return str(error)
-        return None
-
 
 class SegmentationInputDataModule(SegmentationDataModule):
     """Files, and all images below folders, for prediction only, stretched so that every pixel gets an answer.
@@ -73,10 +64,7 @@ class SegmentationInputDataModule(SegmentationDataModule):
         self.class_names = []
         self.image_size, self.in_channels = image_size, in_channels
         self._reader = ImageReader(image_size, in_channels, "stretch")
-        given = [existing(path, "--input") for path in paths]
-        self.paths = [file for path in given for file in (image_files(path) if path.is_dir() else [path])]
-        if not self.paths:
-            raise UserError(f"--input: no images in {', '.join(map(repr, paths))}.")
+        self.paths = input_files(paths)
 
     def build(self, stage: Stage) -> UnlabelledPixels:
         """All files."""
@@ -92,5 +80,4 @@ class SegmentationInputDataModule(SegmentationDataModule):
 
     def unreadable(self, indices: Sequence[int]) -> dict[int, str]:
         """Why files cannot be read."""
-        split = self.build("test")
-        return {index: reason for index in indices if (reason := split.reason(index))}
+        return {index: reason for index in indices if (reason := self._reader.reason(self.paths[index]))}
