@@ -11,7 +11,7 @@ from datamodules.annotated_images import AnnotatedImage, PackedBoxes
 from datamodules.detection import DetectionDataModule, DetectionFiles, DetectionImages
 from datamodules.fitted_reader import FittedReader
 from datamodules.image_reader import imagenet_statistics, size_pair
-from datamodules.splits import stratified_split
+from datamodules.splits import hold_out
 from toolkit.errors import UserError
 from toolkit.types import Stage
 
@@ -60,7 +60,9 @@ class AnnotatedFilesDataModule(DetectionDataModule, ABC):
             raise UserError(f"data: there is no image left to train on; {self.remedy('train')}.")
         for stage, size in (("test", test_size), ("val", val_size)):
             if stage not in images and size:
-                images["train"], images[stage] = hold_out(images["train"], size, split_seed)  # type: ignore[index]
+                images["train"], images[stage] = hold_out(  # type: ignore[index]
+                    images["train"], size, split_seed, rarest_classes(images["train"])
+                )
         self._images = images
 
     def build(self, stage: Stage) -> DetectionImages:
@@ -98,15 +100,10 @@ class AnnotatedFilesDataModule(DetectionDataModule, ABC):
         return {index: reason for index, reason in reasons.items() if reason}
 
 
-def hold_out(
-    images: Sequence[AnnotatedImage], size: int | float, split_seed: int
-) -> tuple[list[AnnotatedImage], list[AnnotatedImage]]:
-    """(kept, held out): each has its share of every class, an image standing for the rarest class in it."""
+def rarest_classes(images: Sequence[AnnotatedImage]) -> Tensor:
+    """Of each image ``(N,)`` the class in it that is rarest in all, by which a split gives each its share of all."""
     boxes = torch.cat([image.label for image in images]) if images else torch.zeros(0, dtype=torch.int64)
     number = boxes.bincount()
     none = len(number)
     rarest = [int(image.label[number[image.label].argmin()]) if len(image.label) else none for image in images]
-    if isinstance(size, float) and 0 < size * len(images) < 1 < len(images):
-        size = 1  # a share of few images is one of them
-    kept, held_out = stratified_split(torch.tensor(rarest, dtype=torch.int64), size, split_seed)
-    return [images[i] for i in kept], [images[i] for i in held_out]
+    return torch.tensor(rarest, dtype=torch.int64)

@@ -4,14 +4,16 @@ import json
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import torch
 
 from datamodules.annotated_images import AnnotatedImage
 from datamodules.annotation_findings import Box, Finding, Findings
 from datamodules.fitted_reader import upright_size
+from datamodules.image_reader import existing
 from toolkit.errors import UserError
+from toolkit.types import Stage
 
 
 class CocoAnnotations:
@@ -33,6 +35,38 @@ class CocoAnnotations:
         self._images: list[dict[str, Any]] = document["images"]
         self._annotations: list[dict[str, Any]] = document["annotations"]
         self.categories = _category_names(document["categories"])
+
+    @classmethod
+    def of_split(cls, stage: Stage, annotations: str, images: str) -> Self:
+        """Those of the arguments ``data.init_args.<stage>``.
+
+        Raises:
+            UserError: A file or folder is missing, or no COCO JSON.
+        """
+        option = f"data.init_args.{stage}"
+        return cls(existing(annotations, f"{option}.annotations"), existing(images, f"{option}.images"))
+
+    def chosen(self, class_names: Sequence[str] | None, most: int | None = None) -> list[str]:
+        """The names of the categories that are asked for; all of them if None.
+
+        Args:
+            class_names: What is asked for.
+            most: How many there may be.
+
+        Raises:
+            UserError: Unknown names, a name twice, none, or too many.
+        """
+        known = list(self.categories.values())
+        names = known if class_names is None else list(class_names)
+        if unknown := [name for name in names if name not in known]:
+            raise UserError(
+                f"data.init_args.class_names: {self.path.name} has no category {', '.join(map(repr, unknown))}; it has "
+                f"{', '.join(known[:20])}{', ...' if len(known) > 20 else ''}."
+            )
+        if not names or len(set(names)) < len(names) or (most is not None and len(names) > most):
+            limit = "one or more" if most is None else f"1 to {most}"
+            raise UserError(f"data.init_args.class_names: need {limit} different names, got {len(names)}: {names[:5]}.")
+        return names
 
     def read(self, class_names: Sequence[str], ignore_others: bool, reads_boxes: bool = True) -> list[AnnotatedImage]:
         """The images whose file is there, in the order of the JSON, with their valid boxes.

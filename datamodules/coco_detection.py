@@ -7,8 +7,6 @@ from typing import Any, Literal
 from datamodules.annotated_folder import AnnotatedFilesDataModule, Splits
 from datamodules.annotation_findings import OnInvalid
 from datamodules.coco_annotations import CocoAnnotations
-from datamodules.image_reader import existing
-from toolkit.errors import UserError
 from toolkit.types import Stage
 
 
@@ -71,9 +69,15 @@ class CocoDetectionDataModule(AnnotatedFilesDataModule):
     ) -> None:
         super().__init__(image_size, in_channels, in_memory, on_unreadable, **loader)
         given: dict[Stage, CocoFiles | None] = {"train": train, "val": val, "test": test}
-        files = {stage: _annotations(stage, split) for stage, split in given.items() if split is not None}
+        files = {
+            stage: CocoAnnotations.of_split(stage, split.annotations, split.images)
+            for stage, split in given.items()
+            if split is not None
+        }
         categories = files["train"].categories
-        self.class_names, self.category_ids = _classes(files["train"], class_names)
+        self.class_names = files["train"].chosen(class_names)
+        ids = {name: key for key, name in categories.items()}
+        self.category_ids = [ids[name] for name in self.class_names]
         images: Splits = {}
         for stage, annotations in files.items():
             images[stage] = annotations.read(self.class_names, ignore_others=len(self.class_names) < len(categories))
@@ -88,24 +92,3 @@ class CocoDetectionDataModule(AnnotatedFilesDataModule):
             f", or data.init_args.{stage}_size to hold some out" if stage == "val" or "val" not in self._images else ""
         )
         return f"write data.init_args.{stage}: {{annotations: FILE, images: FOLDER}}{more}"
-
-
-def _annotations(stage: Stage, split: CocoFiles) -> CocoAnnotations:
-    option = f"data.init_args.{stage}"
-    return CocoAnnotations(
-        existing(split.annotations, f"{option}.annotations"), existing(split.images, f"{option}.images")
-    )
-
-
-def _classes(train: CocoAnnotations, class_names: Sequence[str] | None) -> tuple[list[str], list[int]]:
-    """Names and category ids of the classes."""
-    ids = {name: key for key, name in train.categories.items()}
-    names = list(ids) if class_names is None else list(class_names)
-    if unknown := [name for name in names if name not in ids]:
-        raise UserError(
-            f"data.init_args.class_names: {train.path.name} has no category {', '.join(map(repr, unknown))}; it has "
-            f"{', '.join(list(ids)[:20])}{', ...' if len(ids) > 20 else ''}."
-        )
-    if not names or len(set(names)) < len(names):
-        raise UserError(f"data.init_args.class_names: need one or more different names, got {names}.")
-    return names, [ids[name] for name in names]

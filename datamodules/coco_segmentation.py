@@ -3,17 +3,18 @@
 from collections.abc import Sequence
 from typing import Any, Literal
 
-import torch
-
 from datamodules.annotation_findings import OnInvalid
 from datamodules.coco_detection import CocoFiles
 from datamodules.coco_masks import CocoMasks, CocoRegions
-from datamodules.image_reader import Fit, ImageReader, existing, imagenet_statistics, size_pair
+from datamodules.image_reader import Fit, ImageReader, imagenet_statistics, size_pair
 from datamodules.mask_files import SegmentationFiles
 from datamodules.segmentation import LabelledPixels, SegmentationDataModule
-from datamodules.splits import stratified_split
+from datamodules.splits import hold_out
 from toolkit.errors import UserError
 from toolkit.types import Stage
+
+MOST_CLASSES = 250
+"""With the background, as many as a byte tells apart beside `datamodules.segmentation.IGNORED_BYTE`."""
 
 
 class CocoSegmentationDataModule(SegmentationDataModule):
@@ -65,8 +66,12 @@ class CocoSegmentationDataModule(SegmentationDataModule):
         self.pixel_mean, self.pixel_std = imagenet_statistics(in_channels)
         self._reader = ImageReader(self.image_size, in_channels, fit)
         given: dict[Stage, CocoFiles | None] = {"train": train, "val": val, "test": test}
-        files = {stage: _regions(stage, split) for stage, split in given.items() if split is not None}
-        names = _checked_names(files["train"], class_names)
+        files = {
+            stage: CocoRegions.of_split(stage, split.annotations, split.images)
+            for stage, split in given.items()
+            if split is not None
+        }
+        names = files["train"].chosen(class_names, MOST_CLASSES)
         self.class_names = ["background", *names]
         self._files: dict[Stage, SegmentationFiles] = {}
         for stage, annotations in files.items():
@@ -95,23 +100,5 @@ class CocoSegmentationDataModule(SegmentationDataModule):
         """Take a part of ``train`` for another split."""
         train = self._files["train"]
         if size:
-            kept, held_out = stratified_split(torch.zeros(len(train), dtype=torch.int64), size, split_seed)
-            self._files["train"], self._files[stage] = train.subset(kept.tolist()), train.subset(held_out.tolist())
-
-
-def _regions(stage: Stage, split: CocoFiles) -> CocoRegions:
-    option = f"data.init_args.{stage}"
-    return CocoRegions(existing(split.annotations, f"{option}.annotations"), existing(split.images, f"{option}.images"))
-
-
-def _checked_names(train: CocoRegions, class_names: Sequence[str] | None) -> list[str]:
-    known = list(train.categories.values())
-    names = known if class_names is None else list(class_names)
-    if unknown := [name for name in names if name not in known]:
-        raise UserError(
-            f"data.init_args.class_names: {train.path.name} has no category {', '.join(map(repr, unknown))}; it has "
-            f"{', '.join(known[:20])}{', ...' if len(known) > 20 else ''}."
-        )
-    if not 1 <= len(names) <= 250 or len(set(names)) < len(names):
-        raise UserError(f"data.init_args.class_names: need 1 to 250 different names, got {len(names)}: {names[:5]}.")
-    return names
+            kept, held_out = hold_out(range(len(train)), size, split_seed)
+            self._files["train"], self._files[stage] = train.subset(kept), train.subset(held_out)

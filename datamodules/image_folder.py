@@ -9,7 +9,7 @@ from lightning.pytorch.utilities import rank_zero_warn
 
 from datamodules.image import ImageDataModule, ImageFiles, LabelledImages
 from datamodules.image_reader import ImageReader, existing, image_files, imagenet_statistics, size_pair
-from datamodules.splits import stratified_split
+from datamodules.splits import hold_out
 from toolkit.errors import UserError
 from toolkit.types import IGNORE_LABEL, ImageBatch, Stage
 
@@ -144,5 +144,4 @@ def _labelled(folder: Path, names: Sequence[str]) -> Labelled:
 
 
 def _held_out(files: Labelled, size: int | float, split_seed: int) -> tuple[Labelled, Labelled]:
-    kept, held_out = stratified_split(torch.tensor([label for _, label in files]), size, split_seed)
-    return [files[i] for i in kept], [files[i] for i in held_out]
+    return hold_out(files, size, split_seed, torch.tensor([label for _, label in files]))

@@ -5,12 +5,11 @@ from pathlib import Path
 from typing import Any, ClassVar, Literal, NamedTuple
 
 import numpy as np
-import torch
 
 from datamodules.image_reader import Fit, ImageReader, existing, image_files, imagenet_statistics, size_pair
 from datamodules.mask_files import MaskFiles, SegmentationFiles, read_mask
 from datamodules.segmentation import LabelledPixels, SegmentationDataModule
-from datamodules.splits import stratified_split
+from datamodules.splits import hold_out
 from toolkit.errors import UserError
 from toolkit.types import Stage
 
@@ -108,12 +107,12 @@ class SegmentationFolderDataModule(SegmentationDataModule):
             )
         if "images" in folders:
             everything = _pairs(self.root)
-            train, test = _held_out(everything, test_size, split_seed)
+            train, test = hold_out(everything, test_size, split_seed)
             pairs: dict[Stage, list[MaskedImage]] = {"train": train, "test": test}
         else:
             pairs = {stage: _pairs(folder) for stage, folder in stages.items()}
         if "val" not in pairs:
-            pairs["train"], pairs["val"] = _held_out(pairs["train"], val_size, split_seed)
+            pairs["train"], pairs["val"] = hold_out(pairs["train"], val_size, split_seed)
         return pairs
 
     def _names(
@@ -173,10 +172,3 @@ def _pairs(folder: Path) -> list[MaskedImage]:
             else f"data.init_args.root: no images in {str(images)!r}."
         )
     return [MaskedImage(path, mask) for path, mask in found if mask is not None]
-
-
-def _held_out(
-    pairs: list[MaskedImage], size: int | float, split_seed: int
-) -> tuple[list[MaskedImage], list[MaskedImage]]:
-    kept, held_out = stratified_split(torch.zeros(len(pairs), dtype=torch.int64), size, split_seed)
-    return [pairs[i] for i in kept], [pairs[i] for i in held_out]

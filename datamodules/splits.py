@@ -1,9 +1,35 @@
 """Holding out a part of a data set."""
 
+from collections.abc import Sequence
+from typing import TypeVar
+
 import torch
 from torch import Tensor
 
 from toolkit.errors import UserError
+
+Item = TypeVar("Item")
+
+
+def hold_out(
+    items: Sequence[Item], held_out: int | float, seed: int, label: Tensor | None = None
+) -> tuple[list[Item], list[Item]]:
+    """`stratified_split` of a list, but that a share of few is at least one of them: (kept, held out).
+
+    Args:
+        items: N of them.
+        held_out: As there.
+        seed: As there.
+        label: ``(N,)``, int64; all of one class if None.
+
+    >>> [len(part) for part in hold_out("abcdefghij", 0.2, seed=0)]
+    [8, 2]
+    """
+    label = torch.zeros(len(items), dtype=torch.int64) if label is None else label
+    if isinstance(held_out, float) and 0 < held_out * len(items) < 1 < len(items):
+        held_out = 1
+    kept, out = stratified_split(label, held_out, seed)
+    return [items[i] for i in kept], [items[i] for i in out]
 
 
 def stratified_split(label: Tensor, held_out: int | float, seed: int) -> tuple[Tensor, Tensor]:
