@@ -70,7 +70,7 @@ class PackedBoxes(NamedTuple):
             B, M = real.shape
             none = torch.full((B, M), IGNORE_LABEL, device=self.label.device)
             zero = none.new_zeros(B, M, dtype=torch.float32)
-            return none.new_zeros(B, M, 4, dtype=torch.float32), none, none.bool() & False, zero
+            return none.new_zeros(B, M, 4, dtype=torch.float32), none, torch.zeros_like(none, dtype=torch.bool), zero
         # Numbers are made on the CPU, where the counts are, and the boxes gathered where they lie.
         row = (first[:, None] + place).where(real, 0).to(self.label.device)
         real = real.to(self.label.device)

@@ -13,11 +13,10 @@ from torch import Tensor
 
 from datamodules.annotated_images import AnnotatedImage, PackedBoxes
 from datamodules.annotation_findings import NAMED
-from datamodules.base import BaseDataModule, BatchedDataset
 from datamodules.box_baseline import mean_boxes_baseline
 from datamodules.fitted_reader import FittedReader
-from datamodules.image import LARGEST_ON_DEVICE
 from datamodules.image_reader import UnreadableImageError
+from datamodules.pictures import LARGEST_ON_DEVICE, PictureDataModule, Pictures
 from datamodules.sampler import BatchIndex
 from toolkit.errors import UserError
 from toolkit.keys import sample_keys
@@ -37,14 +36,12 @@ class Pixels(NamedTuple):
     """``(B,)``, bool; the others are black and count as images without objects."""
 
 
-class DetectionImages(BatchedDataset, ABC):
+class DetectionImages(Pictures, ABC):
     """Images and their boxes; a batch comes with the keys of its samples.
 
     Args:
         boxes: Of N images.
     """
-
-    seed: int = 0
 
     def __init__(self, boxes: PackedBoxes) -> None:
         self.boxes = boxes
@@ -76,9 +73,6 @@ class DetectionImages(BatchedDataset, ABC):
     @abstractmethod
     def original_sizes(self) -> Tensor:
         """Height and width of each image's file, ``(N, 2)``, int64, on the CPU."""
-
-    def to(self, device: torch.device) -> None:
-        """Move what is kept to the training device, if that helps."""
 
 
 class DetectionArrays(DetectionImages):
@@ -165,50 +159,19 @@ class DetectionFiles(DetectionImages):
         return DetectionArrays(self.read(torch.arange(len(self))), self.boxes)
 
 
-class DetectionDataModule(BaseDataModule, ABC):
-    """Images with any number of labelled boxes.
-
-    A subclass builds the splits and sets the facts. In-memory splits are moved to the training device once, unless
-    worker processes cut their batches.
+class DetectionDataModule(PictureDataModule[DetectionImages], ABC):
+    """Images with any number of labelled boxes, each resized to fit ``image_size``; see `PictureDataModule`.
 
     Args:
         **loader: ``batch_size``, ``num_workers`` and ``eval_batch_size`` of `datamodules.base.BaseDataModule`.
     """
 
-    class_names: Sequence[str]
     category_ids: Sequence[int]
     """What the annotation files call the classes; predictions are written with them."""
-    in_channels: int
-    image_size: tuple[int, int]
-    """The room that each image is resized to fit."""
-    pixel_mean: Sequence[float]
-    """Mean of each channel on the scale ``[0, 1]``."""
-    pixel_std: Sequence[float]
-    """Standard deviation of each channel, likewise."""
 
     def __init__(self, **loader: Any) -> None:
         super().__init__(**loader)
-        self._splits: dict[Stage, DetectionImages] = {}
         self._baselines: dict[Stage, Baseline] = {}
-
-    @abstractmethod
-    def build(self, stage: Stage) -> DetectionImages:
-        """Read a split; called once for each."""
-
-    @property
-    def num_classes(self) -> int:
-        """K."""
-        return len(self.class_names)
-
-    def dataset(self, stage: Stage) -> DetectionImages:
-        """The split of a stage, on the training device if it is in memory."""
-        if stage not in self._splits:
-            self._splits[stage] = self.build(stage)
-        split = self._splits[stage]
-        split.seed = self.seed
-        if self.trainer is not None and self.num_workers == 0:
-            split.to(self.trainer.strategy.root_device)
-        return split
 
     def image_id(self, index: int) -> int | str:
         """What the annotation file calls an image of the test split."""

@@ -6,30 +6,25 @@ Shape legend: N samples, B batch, C channels, H height, W width.
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Self
+from typing import Self
 
 import torch
 from torch import Tensor
 
-from datamodules.base import BaseDataModule, BatchedDataset
 from datamodules.image_reader import ImageReader, UnreadableImageError
+from datamodules.pictures import LARGEST_ON_DEVICE, PictureDataModule, Pictures
 from datamodules.sampler import BatchIndex
 from toolkit.errors import UserError
 from toolkit.keys import sample_keys
 from toolkit.types import IGNORE_LABEL, Baseline, ImageBatch, Stage
 
-LARGEST_ON_DEVICE = 4 * 2**30
-"""Bytes of images that are moved to the training device; more stay in the computer's memory."""
 
-
-class LabelledImages(BatchedDataset, ABC):
+class LabelledImages(Pictures, ABC):
     """Images and their labels; a batch comes with the keys of its samples.
 
     Args:
         label: ``(N,)``, int64.
     """
-
-    seed: int = 0
 
     def __init__(self, label: Tensor) -> None:
         self.label = label
@@ -45,9 +40,6 @@ class LabelledImages(BatchedDataset, ABC):
     @abstractmethod
     def read(self, index: Tensor) -> tuple[Tensor, Tensor]:
         """Images ``(B, C, H, W)``, uint8, and labels ``(B,)`` of samples ``(B,)``."""
-
-    def to(self, device: torch.device) -> None:
-        """Move what is kept to the training device, if that helps."""
 
 
 class ImageArrays(LabelledImages):
@@ -123,46 +115,8 @@ class ImageFiles(LabelledImages):
         return ImageArrays(*self.read(torch.arange(len(self))))
 
 
-class ImageDataModule(BaseDataModule, ABC):
-    """Images with one label each.
-
-    A subclass builds the splits and sets the facts. In-memory splits are moved to the training device once, unless
-    worker processes cut their batches.
-
-    Args:
-        **loader: ``batch_size``, ``num_workers`` and ``eval_batch_size`` of `datamodules.base.BaseDataModule`.
-    """
-
-    class_names: Sequence[str]
-    in_channels: int
-    image_size: tuple[int, int]
-    pixel_mean: Sequence[float]
-    """Mean of each channel on the scale ``[0, 1]``."""
-    pixel_std: Sequence[float]
-    """Standard deviation of each channel, likewise."""
-
-    def __init__(self, **loader: Any) -> None:
-        super().__init__(**loader)
-        self._splits: dict[Stage, LabelledImages] = {}
-
-    @abstractmethod
-    def build(self, stage: Stage) -> LabelledImages:
-        """Read a split; called once for each."""
-
-    @property
-    def num_classes(self) -> int:
-        """K."""
-        return len(self.class_names)
-
-    def dataset(self, stage: Stage) -> LabelledImages:
-        """The split of a stage, on the training device if it is in memory."""
-        if stage not in self._splits:
-            self._splits[stage] = self.build(stage)
-        split = self._splits[stage]
-        split.seed = self.seed
-        if self.trainer is not None and self.num_workers == 0:
-            split.to(self.trainer.strategy.root_device)
-        return split
+class ImageDataModule(PictureDataModule[LabelledImages], ABC):
+    """Images with one label each; see `datamodules.pictures.PictureDataModule`."""
 
     def baseline(self, stage: Stage) -> Baseline:
         """Accuracy of always answering the class that is most frequent in training."""

@@ -4,13 +4,11 @@ Shape legend: N images, B batch, C channels, H height, W width, K classes.
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
-from typing import Any
 
 import torch
 from torch import Tensor
 
-from datamodules.base import BaseDataModule, BatchedDataset
+from datamodules.pictures import LARGEST_ON_DEVICE, PictureDataModule, Pictures
 from datamodules.sampler import BatchIndex
 from toolkit.keys import sample_keys
 from toolkit.types import IGNORE_LABEL, Baseline, SegmentationBatch, Stage
@@ -21,10 +19,8 @@ COUNTED = 1000
 """Of how many training masks the most frequent class is that of the naive baseline."""
 
 
-class LabelledPixels(BatchedDataset, ABC):
+class LabelledPixels(Pictures, ABC):
     """Images and the labels of their pixels; a batch comes with the keys of its samples."""
-
-    seed: int = 0
 
     def __getitem__(self, batch: BatchIndex) -> SegmentationBatch:
         image, mask = self.read(batch.index)
@@ -56,51 +52,21 @@ class SegmentationArrays(LabelledPixels):
 
     def read(self, index: Tensor) -> tuple[Tensor, Tensor]:
         """Cut out a batch."""
+        index = index.to(self.image.device)
         return self.image[index], self.mask[index]
 
     def masks(self, index: Tensor) -> Tensor:
         """Cut out masks."""
-        return self.mask[index]
+        return self.mask[index.to(self.mask.device)]
+
+    def to(self, device: torch.device) -> None:
+        """Move images and masks once, so that no batch has to be moved."""
+        if self.image.nbytes <= LARGEST_ON_DEVICE:
+            self.image, self.mask = self.image.to(device), self.mask.to(device)
 
 
-class SegmentationDataModule(BaseDataModule, ABC):
-    """Images with one label a pixel.
-
-    A subclass builds the splits and sets the facts.
-
-    Args:
-        **loader: ``batch_size``, ``num_workers`` and ``eval_batch_size`` of `datamodules.base.BaseDataModule`.
-    """
-
-    class_names: Sequence[str]
-    in_channels: int
-    image_size: tuple[int, int]
-    pixel_mean: Sequence[float]
-    """Mean of each channel on the scale ``[0, 1]``."""
-    pixel_std: Sequence[float]
-    """Standard deviation of each channel, likewise."""
-
-    def __init__(self, **loader: Any) -> None:
-        super().__init__(**loader)
-        self._splits: dict[Stage, LabelledPixels] = {}
-        self._counts: dict[Stage, Tensor] = {}
-
-    @abstractmethod
-    def build(self, stage: Stage) -> LabelledPixels:
-        """Read a split; called once for each."""
-
-    @property
-    def num_classes(self) -> int:
-        """K."""
-        return len(self.class_names)
-
-    def dataset(self, stage: Stage) -> LabelledPixels:
-        """The split of a stage."""
-        if stage not in self._splits:
-            self._splits[stage] = self.build(stage)
-        split = self._splits[stage]
-        split.seed = self.seed
-        return split
+class SegmentationDataModule(PictureDataModule[LabelledPixels], ABC):
+    """Images with one label a pixel; see `datamodules.pictures.PictureDataModule`."""
 
     def baseline(self, stage: Stage) -> Baseline:
         """Scores of answering everywhere the class that is most frequent in training, mostly the background."""
@@ -120,7 +86,7 @@ class SegmentationDataModule(BaseDataModule, ABC):
         index = torch.linspace(0, len(split) - 1, count, dtype=torch.float64).round().long()
         total = torch.zeros(256, dtype=torch.int64)
         for part in torch.split(index, 64):
-            total += split.masks(part).flatten().bincount(minlength=256)
+            total += split.masks(part).flatten().cpu().bincount(minlength=256)
         return total[: self.num_classes]
 
 
