@@ -22,7 +22,8 @@ from tests.datamodules.detection_data import coco
 from toolkit.errors import UserError
 from toolkit.types import DetectionBatch
 from toolkit.vision.image_classification import ImageClassification
-from toolkit.vision.networks.detector import Boxes, Detector, DetectorOutput
+from toolkit.vision.networks.detection_heads import Boxes, DetectorOutput
+from toolkit.vision.networks.detector import Detector
 from toolkit.vision.object_detection import ObjectDetection
 
 

@@ -20,7 +20,8 @@ from toolkit.nn.normalize import Normalize
 from toolkit.nn.pretrained import PretrainedNetwork
 from toolkit.task import SchedulerConfig, Task
 from toolkit.types import IGNORE_LABEL, DetectionBatch, Detections, Stage, StepOutput
-from toolkit.vision.networks.detector import Boxes, Detector
+from toolkit.vision.networks.detection_heads import Boxes
+from toolkit.vision.networks.detector import Detector
 
 
 class ObjectDetection(Task):

@@ -2,7 +2,7 @@
 
 from abc import ABC
 from collections.abc import Sequence
-from typing import Any, Self
+from typing import Self
 
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
@@ -47,10 +47,6 @@ class DenseNetwork(PretrainedNetwork, Staged, ABC):
 
     def load_pretrained(self) -> None:
         """Nothing: the backbone has loaded its own weights."""
-
-    def found_arguments(self) -> dict[str, Any]:
-        """None of its own."""
-        return {}
 
     def stages(self) -> list[list[nn.Module]]:
         """Those of the backbone, then all that is new as one."""

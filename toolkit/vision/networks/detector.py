@@ -20,7 +20,6 @@ from toolkit.vision.networks.detection_heads import (
     DetectorOutput,
     loss_names,
     run_heads,
-    sample_by_key,
 )
 
 
@@ -123,6 +122,3 @@ class NoBackbone(nn.Module):
     def __init__(self, out_channels: int) -> None:
         super().__init__()
         self.out_channels = out_channels
-
-
-__all__ = ["Boxes", "Detector", "DetectorOutput", "NoBackbone", "PyramidDetector", "sample_by_key"]

@@ -10,7 +10,8 @@ from torchvision.ops import MultiScaleRoIAlign
 from torchvision.ops.feature_pyramid_network import LastLevelMaxPool
 
 from toolkit.errors import UserError
-from toolkit.vision.networks.detector import NoBackbone, PyramidDetector, sample_by_key
+from toolkit.vision.networks.detection_heads import sample_by_key
+from toolkit.vision.networks.detector import NoBackbone, PyramidDetector
 
 
 class FasterRCNN(PyramidDetector):

@@ -1,8 +1,6 @@
 """Any image classifier of torchvision, with a fresh head and, if asked for, weights trained on ImageNet."""
 
-import difflib
 import re
-from pathlib import Path
 from typing import Any, Self
 
 import torchvision.models as tv
@@ -13,14 +11,9 @@ from torchvision.models import MaxVit, SwinTransformer, VisionTransformer, Weigh
 from toolkit.errors import UserError
 from toolkit.nn.backbone import Staged, stages_of
 from toolkit.nn.image_input import check_images
-from toolkit.nn.pretrained import (
-    PretrainedNetwork,
-    download_state_dict,
-    pretrained_enabled,
-    read_state_dict,
-    url_file_name,
-)
+from toolkit.nn.pretrained import PretrainedNetwork, download_state_dict, pretrained_enabled, read_state_dict
 from toolkit.nn.taken_weights import Transfer
+from toolkit.vision.networks.torchvision_names import address, check_name, published
 
 AUXILIARY = ("aux1.", "aux2.", "AuxLogits.")
 """How the names of the auxiliary classifiers begin."""
@@ -61,17 +54,17 @@ class TorchvisionClassifier(PretrainedNetwork, Staged):
         freeze_backbone: bool = False,
     ) -> None:
         super().__init__()
-        _check_name(name)
+        check_name(name, tv, "classifier")
         self.name = name
         self.weights = weights
         self.in_channels = in_channels
         self.freeze_backbone = freeze_backbone
-        entry = _published(name, weights)
+        entry = published(name, weights, _classifies)
         self._check_arguments(from_imagenet=entry is not None)
         if entry is not None:
             preset = entry.transforms()
             self.pixel_mean, self.pixel_std = list(preset.mean), list(preset.std)
-        self.url = entry.url if entry is not None and weights in type(entry).__members__ else None
+        self.url = address(entry, weights)
         self.backbone = tv.get_model(name, weights=None, **_builder_options(name, entry))
         self.exact_size = _exact_size(self.backbone)
         self.smallest_size = _smallest_size(name, self.backbone)
@@ -177,30 +170,9 @@ class TorchvisionClassifier(PretrainedNetwork, Staged):
         return logits
 
 
-def _check_name(name: str) -> None:
-    names = tv.list_models(module=tv)
-    if name not in names:
-        close = difflib.get_close_matches(name.lower(), names)
-        hint = f"Did you mean {' or '.join(map(repr, close))}?" if close else f"Choose one of {', '.join(names)}."
-        raise UserError(f"name: torchvision has no classifier {name!r}. {hint}")
-
-
-def _published(name: str, weights: str | None) -> WeightsEnum | None:
-    """The entry of torchvision for the weights; None for a file that is not one of its own."""
-    if weights is None:
-        return None
-    # Without categories are weights of the convolutions alone, whose other layers are not numbers.
-    members = tv.get_model_weights(name).__members__
-    entries = {key: entry for key, entry in members.items() if entry.meta.get("categories")}
-    if weights in entries:
-        return entries[weights]
-    path = Path(weights)
-    if not (path.suffix or len(path.parts) > 1 or path.is_file()):
-        raise UserError(
-            f"weights: {name} has no {weights!r}, only {', '.join(sorted(entries))}; "
-            "or give the path of a state dict, such as ./weights.pth."
-        )
-    return next((entry for entry in entries.values() if url_file_name(entry.url) == path.name), None)
+def _classifies(entry: WeightsEnum) -> bool:
+    """Without categories are weights of the convolutions alone, whose other layers are not numbers."""
+    return bool(entry.meta.get("categories"))
 
 
 def _builder_options(name: str, entry: WeightsEnum | None) -> dict[str, Any]:

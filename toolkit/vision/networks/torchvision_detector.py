@@ -1,11 +1,8 @@
 """torchvision's published detectors, by name, with their COCO weights."""
 
-import difflib
-from pathlib import Path
-
 from torch import Tensor, nn
 from torchvision.models import detection as tv
-from torchvision.models import get_model, get_model_weights, list_models
+from torchvision.models import get_model
 from torchvision.ops import FrozenBatchNorm2d
 
 from toolkit.errors import UserError
@@ -14,6 +11,7 @@ from toolkit.nn.pretrained import PretrainedNetwork, download_state_dict, pretra
 from toolkit.nn.taken_weights import Transfer
 from toolkit.vision.networks.detection_heads import HAS_BACKGROUND, sample_by_key
 from toolkit.vision.networks.detector import Detector
+from toolkit.vision.networks.torchvision_names import address, check_name, published
 
 COCO_MEAN, COCO_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 """By which the published detectors normalise pixels, but for SSD."""
@@ -57,10 +55,11 @@ class TorchvisionDetector(Detector, PretrainedNetwork, Staged):
         weights: str | None = None,
     ) -> None:
         super().__init__()
-        _check_name(name)
+        check_name(name, tv, "detector of boxes", _finds_boxes_alone)
         if in_channels != 3:
             raise UserError(f"in_channels: {name} takes 3, got {in_channels}; set data.init_args.in_channels to 3.")
         self.name, self.weights = name, weights
+        self.url = address(published(name, weights), weights)
         self.in_channels = in_channels
         self.num_classes = num_classes
         self.stride = 1 if name.startswith("ssd") else 32
@@ -82,7 +81,7 @@ class TorchvisionDetector(Detector, PretrainedNetwork, Staged):
             UserError: There is no such file, it does not fit the architecture, or the download failed.
         """
         assert self.weights is not None, "there are no weights to load"
-        state = self._read_weights(self.weights)
+        state = download_state_dict(self.url) if self.url else read_state_dict(self.weights)
         own = self.model.state_dict()
         missing = [key for key in own if key not in state and not key.endswith("num_batches_tracked")]
         if missing:
@@ -99,7 +98,7 @@ class TorchvisionDetector(Detector, PretrainedNetwork, Staged):
             )
         self.model.load_state_dict(own | {key: value for key, value in values.items() if key not in others})
         self.transfer = Transfer(
-            self.weights,
+            f"{self.weights} of {self.name}" if self.url else self.weights,
             taken=[f"model.{key}" for key in values if key not in others],
             skipped=[f"model.{key} (of other classes)" for key in others],
             unused=[key for key in state if key not in own],
@@ -110,18 +109,6 @@ class TorchvisionDetector(Detector, PretrainedNetwork, Staged):
         if self.num_classes == COCO - 1 and not self.name.startswith(("fasterrcnn", "ssd")) and "cls_logits" in key:
             return value.reshape(-1, COCO, *value.shape[1:])[:, 1:].flatten(0, 1)
         return value
-
-    def _read_weights(self, weights: str) -> dict[str, Tensor]:
-        entries = get_model_weights(self.name).__members__
-        if weights in entries:
-            return download_state_dict(entries[weights].url)
-        path = Path(weights)
-        if not (path.suffix or len(path.parts) > 1 or path.is_file()):
-            raise UserError(
-                f"weights: {self.name} has no {weights!r}, only {', '.join(sorted(entries))}; or give the path of a "
-                "state dict, such as ./weights.pth."
-            )
-        return read_state_dict(path)
 
     def stages(self) -> list[list[nn.Module]]:
         """Those of the backbone, then all else as one."""
@@ -135,12 +122,8 @@ class TorchvisionDetector(Detector, PretrainedNetwork, Staged):
         return maps
 
 
-def _check_name(name: str) -> None:
-    names = [n for n in list_models(module=tv) if not n.startswith(("mask", "keypoint"))]
-    if name not in names:
-        close = difflib.get_close_matches(name.lower(), names)
-        hint = f"Did you mean {' or '.join(map(repr, close))}?" if close else f"Choose one of {', '.join(names)}."
-        raise UserError(f"name: torchvision has no detector of boxes {name!r}. {hint}")
+def _finds_boxes_alone(name: str) -> bool:
+    return not name.startswith(("mask", "keypoint"))
 
 
 def _pixels(name: str) -> tuple[tuple[float, ...], tuple[float, ...]]:

@@ -3,23 +3,15 @@
 Shape legend: B batch, C channels, H height, W width, K classes.
 """
 
-import difflib
-from pathlib import Path
-
 import torchvision.models as tv
 from torch import Tensor, nn
-from torchvision.models import WeightsEnum
 
 from toolkit.errors import UserError
 from toolkit.nn.backbone import Staged, stages_of
 from toolkit.nn.image_input import check_images
-from toolkit.nn.pretrained import (
-    PretrainedNetwork,
-    download_state_dict,
-    pretrained_enabled,
-    read_state_dict,
-    url_file_name,
-)
+from toolkit.nn.pretrained import PretrainedNetwork, download_state_dict, pretrained_enabled, read_state_dict
+from toolkit.nn.taken_weights import Transfer
+from toolkit.vision.networks.torchvision_names import address, check_name, published
 
 
 class TorchvisionSegmentation(PretrainedNetwork, Staged):
@@ -48,19 +40,15 @@ class TorchvisionSegmentation(PretrainedNetwork, Staged):
         self, num_classes: int, in_channels: int = 3, name: str = "deeplabv3_resnet50", weights: str | None = None
     ) -> None:
         super().__init__()
-        names = tv.list_models(module=tv.segmentation)
-        if name not in names:
-            close = difflib.get_close_matches(name.lower(), names)
-            hint = f"Did you mean {' or '.join(map(repr, close))}?" if close else f"Choose one of {', '.join(names)}."
-            raise UserError(f"name: torchvision has no segmentation network {name!r}. {hint}")
+        check_name(name, tv.segmentation, "segmentation network")
         if in_channels != 3:
             raise UserError(f"in_channels: {name} takes 3, the data has {in_channels}; set data.init_args.in_channels.")
-        entry = _published(name, weights)
+        entry = published(name, weights)
         if entry is not None:
             preset = entry.transforms()
             self.pixel_mean, self.pixel_std = list(preset.mean), list(preset.std)
         self.name, self.weights, self.in_channels = name, weights, in_channels
-        self.url = entry.url if entry is not None and weights in type(entry).__members__ else None
+        self.url = address(entry, weights)
         auxiliary = {} if name.startswith("lraspp") else {"aux_loss": True}
         self.model = tv.get_model(name, weights=None, weights_backbone=None, num_classes=num_classes, **auxiliary)
         if weights is not None and pretrained_enabled():
@@ -76,9 +64,9 @@ class TorchvisionSegmentation(PretrainedNetwork, Staged):
         state = download_state_dict(self.url) if self.url else read_state_dict(self.weights)
         own = self.model.state_dict()
         answers = [n for n in own if "classifier" in n and n in state and state[n].shape[:1] != own[n].shape[:1]]
-        state |= {name: own[name] for name in answers}
         if not any(name.startswith("aux_classifier") for name in state):  # as torchvision trains them by default
-            state |= {name: value for name, value in own.items() if name.startswith("aux_classifier")}
+            answers += [name for name in own if name.startswith("aux_classifier")]
+        state |= {name: own[name] for name in answers}
         try:
             self.model.load_state_dict(state)
         except (RuntimeError, ValueError) as error:
@@ -87,6 +75,9 @@ class TorchvisionSegmentation(PretrainedNetwork, Staged):
                 f"weights: {self.weights!r} does not fit {self.name}: {' '.join(lines) or error}; "
                 "give a state dict of the same architecture."
             ) from error
+        source = f"{self.weights} of {self.name}" if self.url else self.weights
+        taken = [f"model.{name}" for name in state if name not in answers]
+        self.transfer = Transfer(source, taken, skipped=[f"model.{name}" for name in answers])
 
     def stages(self) -> list[list[nn.Module]]:
         """Those of the backbone, then all that answers."""
@@ -102,19 +93,3 @@ class TorchvisionSegmentation(PretrainedNetwork, Staged):
         check_images(image, self.in_channels)
         output: dict[str, Tensor] = self.model(image)
         return (output["out"], output["aux"]) if self.training and "aux" in output else output["out"]
-
-
-def _published(name: str, weights: str | None) -> WeightsEnum | None:
-    """The entry of torchvision for the weights; None for a file that is not one of its own."""
-    if weights is None:
-        return None
-    entries = tv.get_model_weights(name).__members__
-    if weights in entries:
-        return entries[weights]
-    path = Path(weights)
-    if not (path.suffix or len(path.parts) > 1 or path.is_file()):
-        raise UserError(
-            f"weights: {name} has no {weights!r}, only {', '.join(sorted(entries))}; "
-            "or give the path of a state dict, such as ./weights.pth."
-        )
-    return next((entry for entry in entries.values() if url_file_name(entry.url) == path.name), None)

@@ -10,7 +10,8 @@ from torchvision.models.detection.image_list import ImageList
 
 from toolkit.errors import UserError
 from toolkit.keys import sample_keys
-from toolkit.vision.networks.detector import Boxes, Detector
+from toolkit.vision.networks.detection_heads import Boxes
+from toolkit.vision.networks.detector import Detector
 from toolkit.vision.networks.faster_rcnn import FasterRCNN
 from toolkit.vision.networks.fcos import FCOS
 from toolkit.vision.networks.retinanet import RetinaNet

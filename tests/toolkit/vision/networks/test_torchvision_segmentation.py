@@ -39,6 +39,9 @@ def test_a_published_name_is_downloaded_and_normalises(file: Path, monkeypatch: 
     net = TorchvisionSegmentation(4, name=SMALL, weights="DEFAULT")
     assert urls[0].startswith("https://download.pytorch.org/models/lraspp_mobilenet_v3_large")
     assert net.pixel_mean == [0.485, 0.456, 0.406]
+    assert net.transfer is not None
+    assert net.transfer.lines()[0].startswith(f"backbone    DEFAULT of {SMALL}: ")
+    assert len(net.transfer.taken) + len(net.transfer.skipped) == len(net.state_dict())
 
 
 def test_an_auxiliary_head_answers_in_training_only() -> None:
