@@ -1,12 +1,11 @@
 """The verb `merge`: a checkpoint with adapters as one of the plain network."""
 
-import argparse
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from toolkit.checkpoint import find_checkpoint, load, read_checkpoint
-from toolkit.checkpoint_io import write
+from toolkit.commands.checkpoint_file import path_and_output, write_and_tell
 from toolkit.errors import UserError
 from toolkit.nn.lora import merge_adapters
 
@@ -24,14 +23,8 @@ def merge(args: Sequence[str]) -> Path:
     Raises:
         UserError: There is no such checkpoint, it has no adapters, or the file cannot be written.
     """
-    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
-    parser.add_argument("path")
-    parser.add_argument("--output", type=Path)
-    try:
-        options = parser.parse_args(args)
-    except (argparse.ArgumentError, SystemExit) as error:
-        raise UserError(f"merge: name one run folder or checkpoint, and --output FILE; got {args}.") from error
-    checkpoint = find_checkpoint(options.path)
+    path, given = path_and_output("merge", args)
+    checkpoint = find_checkpoint(path)
     content, task = read_checkpoint(checkpoint), load(checkpoint)
     if not merge_adapters(task.net):
         raise UserError(f"merge: {str(checkpoint)!r} has no adapters, so there is nothing to merge.")
@@ -40,14 +33,8 @@ def merge(args: Sequence[str]) -> Path:
     for name in ("hyper_parameters", "config"):
         merged |= {name: _without_lora(content[name])} if name in content else {}
     folder = checkpoint.parent.parent if checkpoint.parent.name == "checkpoints" else checkpoint.parent
-    output: Path = options.output or folder / "merged.ckpt"
-    try:
-        write(merged, output)
-    except OSError as error:
-        raise UserError(f"output: cannot write {str(output)!r} ({error}); name a file that can be written.") from error
-    print(f"{'checkpoint':<10}  {output}  ({output.stat().st_size / 1e6:.1f} MB)")
-    print(f"{'next':<10}  python cli.py test --ckpt_path {output}", flush=True)
-    return output
+    output: Path = given or folder / "merged.ckpt"
+    return write_and_tell(merged, output)
 
 
 def _without_lora(value: Any) -> Any:
