@@ -5,14 +5,14 @@ Shape legend: B batch, K classes.
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 from torch import Tensor
 
-from callbacks.media import Image, log_media
+from callbacks.media import Image, check_drawn, log_media
 from toolkit.errors import UserError
 from toolkit.language.text_classification import TextClassification
 from toolkit.types import IGNORE_LABEL, ImageBatch, ImagePrediction, LabelledTextBatch, TextPrediction
@@ -39,6 +39,9 @@ class EvaluationPicture(Callback, ABC):
         every_n_epochs: Draw during the fit too, after every so many epochs.
     """
 
+    kinds: ClassVar[tuple[type, ...]] = CLASSIFIERS
+    """Tasks that are drawn."""
+
     def __init__(self, every_n_epochs: int | None = None) -> None:
         if every_n_epochs is not None and every_n_epochs < 1:
             raise UserError(f"{type(self).__name__}.every_n_epochs: need at least 1, got {every_n_epochs}.")
@@ -59,11 +62,7 @@ class EvaluationPicture(Callback, ABC):
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Refuse other tasks."""
-        if not isinstance(pl_module, CLASSIFIERS):
-            raise UserError(
-                f"{type(self).__name__}: draws {' and '.join(kind.__name__ for kind in CLASSIFIERS)}, got "
-                f"{type(pl_module).__name__}; remove it from trainer.callbacks."
-            )
+        check_drawn(self, pl_module, self.kinds)
 
     def on_validation_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Begin anew."""

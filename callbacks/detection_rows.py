@@ -13,7 +13,7 @@ from lightning.pytorch import LightningModule, Trainer
 
 from callbacks.detection_media import boxes_and_texts, pair_of
 from callbacks.drawn_boxes import drawn_boxes
-from callbacks.prediction_rows import Rows, gather_rows, sample_name, unreadable
+from callbacks.prediction_rows import Rows, file_stem, gather_rows, sample_name, unreadable
 from toolkit.errors import UserError
 from toolkit.types import IGNORE_LABEL, DetectionBatch, Detections
 from toolkit.vision.object_detection import ObjectDetection
@@ -63,13 +63,7 @@ class DetectionRows(Rows):
             pair = pair_of(prediction, batch, row)
             shown = (pair.label != IGNORE_LABEL) & (pair.score >= DRAWN_SCORE)
             picture = drawn_boxes(pair.image, *boxes_and_texts(pair, shown, self._task.class_names))
-            PIL.Image.fromarray(picture).save(self._folder / self._file_name(index), quality=92)
-
-    def _file_name(self, index: int) -> str:
-        """Numbered, for files of one name may lie in several folders."""
-        name = sample_name(self._trainer, index)
-        stem = Path(name).stem if Path(name).suffix else "".join(c if c.isalnum() else "_" for c in name).strip("_")
-        return f"{index:06d}_{stem}.jpg"
+            PIL.Image.fromarray(picture).save(self._folder / f"{file_stem(self._trainer, index)}.jpg", quality=92)
 
     def gather(self, pl_module: LightningModule) -> None:
         """Bring the ranks' detections together, sorted by image and score; all images with as many as the most."""

@@ -15,7 +15,7 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from torch import Tensor
 
 from callbacks.classification_media import EvaluationPicture
-from callbacks.media import Image, Table, log_media
+from callbacks.media import Image, Table, check_drawn, log_media
 from callbacks.prediction_rows import gather_rows, sample_name
 from toolkit.errors import UserError
 from toolkit.nn.normalize import Normalize
@@ -41,7 +41,7 @@ class InputImages(Callback):
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Refuse other tasks."""
-        _check_task(self, pl_module)
+        check_drawn(self, pl_module, (ImageClassification,))
 
     @torch.no_grad()
     def on_train_batch_start(
@@ -86,15 +86,13 @@ class WorstErrors(EvaluationPicture):
         every_n_epochs: Draw during the fit too, after every so many epochs.
     """
 
+    kinds = (ImageClassification,)
+
     def __init__(self, count: int = 16, every_n_epochs: int | None = None) -> None:
         super().__init__(every_n_epochs)
         if count < 1:
             raise UserError(f"WorstErrors.count: need at least 1, got {count}.")
         self.count = count
-
-    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Refuse other tasks."""
-        _check_task(self, pl_module)
 
     def reset(self) -> None:
         """Forget the errors."""
@@ -184,11 +182,3 @@ def _with_titles(canvas: np.ndarray, titles: Sequence[str], columns: int, cell: 
         place = (number % columns * cell[1] + 3, (number // columns + 1) * cell[0] - CAPTION - 1)
         pen.multiline_text(place, title, fill=(0, 0, 0), font=font, spacing=1)
     return np.asarray(picture)
-
-
-def _check_task(callback: Callback, pl_module: LightningModule) -> None:
-    if not isinstance(pl_module, ImageClassification):
-        raise UserError(
-            f"{type(callback).__name__}: draws ImageClassification, got {type(pl_module).__name__}; remove it from "
-            "trainer.callbacks."
-        )

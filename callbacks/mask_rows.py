@@ -10,7 +10,7 @@ from lightning.pytorch import LightningModule, Trainer
 from torch import Tensor
 
 from callbacks.mask_colors import class_colors
-from callbacks.prediction_rows import Rows, gather_rows, sample_name, unreadable
+from callbacks.prediction_rows import Rows, file_stem, gather_rows, unreadable
 from toolkit.types import SegmentationPrediction
 from toolkit.vision.semantic_segmentation import SemanticSegmentation
 
@@ -69,13 +69,7 @@ class MaskRows(Rows):
             height, width = data.sample_size(index)
             picture = picture.resize((width, height), Image.Resampling.NEAREST)
         picture.putpalette(self._palette)
-        picture.save(self._folder / self._file_name(index))
-
-    def _file_name(self, index: int) -> str:
-        """Numbered, for files of one name may lie in several folders."""
-        name = sample_name(self._trainer, index)
-        stem = Path(name).stem if Path(name).suffix else "".join(c if c.isalnum() else "_" for c in name).strip("_")
-        return f"{index:06d}_{stem}.png"
+        picture.save(self._folder / f"{file_stem(self._trainer, index)}.png")
 
     def gather(self, pl_module: LightningModule) -> None:
         """Bring the ranks' rows together, sorted by sample number."""
@@ -91,5 +85,6 @@ class MaskRows(Rows):
         """The values as text."""
         for row, index in enumerate(self._index.tolist()):
             shares = [f"{value:.6g}" for value in self._share[row].tolist()]
-            fields = [f"{self._folder.name}/{self._file_name(index)}", f"{self._confidence[row].item():.6g}", *shares]
+            file = f"{self._folder.name}/{file_stem(self._trainer, index)}.png"
+            fields = [file, f"{self._confidence[row].item():.6g}", *shares]
             yield index, fields if self._readable[row] else None

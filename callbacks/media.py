@@ -8,12 +8,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import numpy as np
-from lightning.pytorch import Trainer
+from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.loggers import TensorBoardLogger, WandbLogger
 from lightning.pytorch.utilities import rank_zero_warn
 from torch import Tensor
 
 from callbacks.wandb_logger import QuietWandbLogger
+from toolkit.errors import UserError
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -141,6 +142,19 @@ class Table(Media):
         """A text: TensorBoard has no tables, but reads Markdown."""
         lines = [self.columns, ["---"] * len(self.columns), *self.rows]
         writer.add_text(key, "\n".join(" | ".join(map(str, line)) for line in lines), step)
+
+
+def check_drawn(callback: Callback, pl_module: LightningModule, kinds: tuple[type, ...]) -> None:
+    """Refuse tasks of which a callback has no picture.
+
+    Raises:
+        UserError: Says which tasks it draws.
+    """
+    if not isinstance(pl_module, kinds):
+        raise UserError(
+            f"{type(callback).__name__}: draws {' and '.join(kind.__name__ for kind in kinds)}, got "
+            f"{type(pl_module).__name__}; remove it from trainer.callbacks."
+        )
 
 
 def log_media(trainer: Trainer, key: str, media: Media) -> None:

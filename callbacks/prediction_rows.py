@@ -63,6 +63,13 @@ def sample_name(trainer: Trainer, index: int) -> str:
     return data.sample_name(index) if isinstance(data, NamedSamples) else str(index)
 
 
+def file_stem(trainer: Trainer, index: int) -> str:
+    """A file's name for a sample, without ending: numbered, for samples of one name may lie in several folders."""
+    name = sample_name(trainer, index)
+    stem = Path(name).stem if Path(name).suffix else "".join(c if c.isalnum() else "_" for c in name).strip("_")
+    return f"{index:06d}_{stem}"
+
+
 def unreadable(trainer: Trainer, indices: Sequence[int]) -> Mapping[int, str]:
     """Why the DataModule could not read samples."""
     data = getattr(trainer, "datamodule", None)

@@ -45,25 +45,15 @@ class Kept(NamedTuple):
         return Kept(*(field[order] for field in self))
 
 
-class _SegmentationPicture(EvaluationPicture):
-    """Draws a `SemanticSegmentation`."""
-
-    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Refuse other tasks."""
-        if not isinstance(pl_module, SemanticSegmentation):
-            raise UserError(
-                f"{type(self).__name__}: draws SemanticSegmentation, got {type(pl_module).__name__}; remove it from "
-                "trainer.callbacks."
-            )
-
-
-class PredictedMasks(_SegmentationPicture):
+class PredictedMasks(EvaluationPicture):
     """The first images of the split, each with its true and its predicted mask beside it, under the sample's name.
 
     Args:
         count: How many.
         every_n_epochs: Draw during the fit too, after every so many epochs.
     """
+
+    kinds = (SemanticSegmentation,)
 
     def __init__(self, count: int = 8, every_n_epochs: int | None = None) -> None:
         super().__init__(every_n_epochs)
@@ -92,8 +82,10 @@ class PredictedMasks(_SegmentationPicture):
         log_media(trainer, f"{stage}/masks", Image(grid(beside(kept), titles)))
 
 
-class ClassIoU(_SegmentationPicture):
+class ClassIoU(EvaluationPicture):
     """A table of the classes: pixels, share of them that was found, intersection over union; and what was confused."""
+
+    kinds = (SemanticSegmentation,)
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Refuse other tasks; begin to count."""
