@@ -12,7 +12,7 @@ from torch import Tensor
 
 from callbacks.classification_media import NUMBERED, EvaluationPicture
 from callbacks.drawn_boxes import drawn_boxes
-from callbacks.media import Image, Table, log_media
+from callbacks.media import Image, Table, check_drawn, log_media
 from toolkit.errors import UserError
 from toolkit.metrics.average_precision import RECALL, ClassCurves
 from toolkit.types import IGNORE_LABEL, DetectionBatch, Detections
@@ -54,16 +54,14 @@ class DetectedBoxes(EvaluationPicture):
         every_n_epochs: Draw during the fit too, after every so many epochs.
     """
 
+    kinds = (ObjectDetection,)
+
     def __init__(self, count: int = 8, least_score: float = 0.3, every_n_epochs: int | None = None) -> None:
         super().__init__(every_n_epochs)
         if count < 1:
             raise UserError(f"DetectedBoxes.count: need at least 1, got {count}.")
         self.count = count
         self.least_score = least_score
-
-    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Refuse other tasks."""
-        _check_task(self, pl_module)
 
     def reset(self) -> None:
         """Forget the pictures."""
@@ -93,11 +91,9 @@ class DetectedBoxes(EvaluationPicture):
 
 def pair_of(prediction: Detections, batch: DetectionBatch, row: int) -> Pair:
     """An image of a batch, on the CPU, with the detections in its pixels."""
-    size = batch.size[row].clamp(min=1)  # one black pixel of what could not be read
-    height, width = size.tolist()
-    scale = (size.float() / batch.original_size[row]).flip(0).repeat(2)  # (4,), of x, y, x and y
+    height, width = batch.size[row].clamp(min=1).tolist()  # one black pixel of what could not be read
     true = (batch.box[row], batch.label[row], batch.crowd[row])
-    found = (prediction.box[row] * scale, prediction.score[row], prediction.label[row])
+    found = (prediction.box[row] / batch.file_scale()[row], prediction.score[row], prediction.label[row])
     return Pair(*(field.cpu() for field in (batch.image[row, :, :height, :width], *true, *found)))
 
 
@@ -127,7 +123,7 @@ class PrecisionCurves(Callback):
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Refuse other tasks."""
-        _check_task(self, pl_module)
+        check_drawn(self, pl_module, (ObjectDetection,))
 
     def __init__(self) -> None:
         self._last: ClassCurves | None = None
@@ -183,11 +179,3 @@ def _figure(curves: ClassCurves, names: Sequence[str], stage: str) -> "Figure":
     if len(present):
         axes.legend(fontsize=8, loc="center left", bbox_to_anchor=(1, 0.5))
     return figure
-
-
-def _check_task(callback: Callback, pl_module: LightningModule) -> None:
-    if not isinstance(pl_module, ObjectDetection):
-        raise UserError(
-            f"{type(callback).__name__}: draws ObjectDetection, got {type(pl_module).__name__}; remove it from "
-            "trainer.callbacks."
-        )

@@ -192,6 +192,10 @@ class DetectionBatch(NamedTuple):
     key: Tensor
     """``(B,)``, int64, the image's key for `toolkit.keys`, a hash of (seed, epoch, index)."""
 
+    def file_scale(self) -> Tensor:
+        """``(B, 4)``, float32: by what boxes as they lie here are multiplied to lie in their files."""
+        return (self.original_size.float() / self.size.clamp(min=1)).flip(1).repeat(1, 2)  # of x, y, x and y
+
 
 class Detections(NamedTuple):
     """What `predict` writes for a batch of images in which objects are found. D: the most of an image."""

@@ -77,7 +77,6 @@ class CocoAveragePrecision(Metric):
     def update(self, prediction: Detections, batch: DetectionBatch) -> None:
         """Note the boxes of a batch, the true ones in pixels of their files."""
         index = batch.index
-        scale = (batch.original_size.float() / batch.size.clamp(min=1)).flip(1).repeat(1, 2)  # (B, 4), of x and y
         found = prediction.label != IGNORE_LABEL  # (B, D)
         true = batch.label != IGNORE_LABEL  # (B, M)
         self._append("image", index[:, None])
@@ -85,7 +84,9 @@ class CocoAveragePrecision(Metric):
         self._append("found", torch.cat([prediction.box, prediction.score[:, :, None]], 2).float()[found])
         ids = torch.stack([index[:, None].expand_as(batch.label), batch.label, batch.crowd.long()], 2)
         self._append("true_ids", ids[true])
-        self._append("true", torch.cat([batch.box * scale[:, None], batch.area[:, :, None]], 2).float()[true])
+        self._append(
+            "true", torch.cat([batch.box * batch.file_scale()[:, None], batch.area[:, :, None]], 2).float()[true]
+        )
 
     def _append(self, name: str, rows: Tensor) -> None:
         getattr(self, name).append(rows.detach())

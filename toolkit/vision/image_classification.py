@@ -16,14 +16,13 @@ from toolkit.metrics.classification import classification_metrics
 from toolkit.metrics.classifier_scores import Reading
 from toolkit.nn.augmentation import Augmentation, Mixing, to_float
 from toolkit.nn.lora import LoRA
-from toolkit.nn.normalize import Normalize
 from toolkit.nn.precision import at_least_float32
-from toolkit.nn.pretrained import PretrainedNetwork
-from toolkit.task import SchedulerConfig, Task
+from toolkit.task import SchedulerConfig
 from toolkit.types import IGNORE_LABEL, ImageBatch, ImagePrediction, Stage, StepOutput
+from toolkit.vision.image_task import ImageTask, check_one_a_class
 
 
-class ImageClassification(Task):
+class ImageClassification(ImageTask):
     """Cross entropy between a network's logits and one label an image.
 
     Training loss: cross entropy with label smoothing (Szegedy et al., "Rethinking the Inception Architecture", CVPR
@@ -60,7 +59,6 @@ class ImageClassification(Task):
 
     monitor = "val/acc"
     mode = "max"
-    input_kind = "image"
 
     def __init__(
         self,
@@ -82,7 +80,9 @@ class ImageClassification(Task):
         scheduler: LRSchedulerCallable | None = None,
         scheduler_config: SchedulerConfig | None = None,
     ) -> None:
-        _check(num_classes, class_names, class_weights, label_smoothing)
+        check_one_a_class(num_classes, class_names=class_names, class_weights=class_weights)
+        if not 0 <= label_smoothing < 1:
+            raise UserError(f"model.init_args.label_smoothing: need 0 <= label_smoothing < 1, got {label_smoothing}.")
         super().__init__(
             net,
             optimizer,
@@ -91,22 +91,14 @@ class ImageClassification(Task):
             metrics=classification_metrics(num_classes),
             scalars=("loss", "acc"),
         )
-        if isinstance(net, PretrainedNetwork) and net.pixel_mean is not None:
-            pixel_mean, pixel_std = net.pixel_mean, net.pixel_std
-        self.num_classes = num_classes
-        self.class_names = list(class_names or map(str, range(num_classes)))
-        self.image_size = (image_size[0], image_size[1]) if image_size else None
-        self.in_channels = len(pixel_mean or [0.5])
-        self.normalize = Normalize(pixel_mean or [0.5], pixel_std or [0.5])
+        self.describe(num_classes, class_names, image_size, pixel_mean, pixel_std)
         self.augment = augment
         self.mix = mix
         self.label_smoothing = label_smoothing
         self.test_time_flip = test_time_flip
         weights = torch.tensor(class_weights, dtype=torch.float32) if class_weights else None  # (K,)
         self.register_buffer("class_weights", weights, persistent=False)
-        self.memory_format = torch.channels_last if channels_last else torch.contiguous_format
-        self.fine_tune(layer_decay, lora)
-        self.net.to(memory_format=self.memory_format)
+        self.prepare_network(channels_last, layer_decay, lora)
 
     def network_input(self, batch: ImageBatch, training: bool) -> Tensor:
         """The images as the network sees them, but for mixing: augmented if training, normalised.
@@ -188,13 +180,3 @@ class ImageClassification(Task):
         """Class probabilities of raw images."""
         probability = self._evaluation_logits(self.network_input(batch, training=False)).softmax(dim=1).float()
         return ImagePrediction(probability, batch.index, batch.label != IGNORE_LABEL)
-
-
-def _check(
-    num_classes: int, class_names: Sequence[str] | None, class_weights: Sequence[float] | None, label_smoothing: float
-) -> None:
-    for name, values in (("class_names", class_names), ("class_weights", class_weights)):
-        if values is not None and len(values) != num_classes:
-            raise UserError(f"model.init_args.{name}: need {num_classes} entries, one a class, got {len(values)}.")
-    if not 0 <= label_smoothing < 1:
-        raise UserError(f"model.init_args.label_smoothing: need 0 <= label_smoothing < 1, got {label_smoothing}.")

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import torch
 import torch.nn.functional as F
 from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
-from torch import Tensor, nn
+from torch import Tensor
 from torchmetrics import MetricCollection
 
 from toolkit.errors import UserError
@@ -16,15 +16,14 @@ from toolkit.metrics.average_precision import ClassCurves, CocoAveragePrecision
 from toolkit.nn.augmentation import to_float
 from toolkit.nn.augmentation.boxes import DetectionAugmentation, inside
 from toolkit.nn.lora import LoRA
-from toolkit.nn.normalize import Normalize
-from toolkit.nn.pretrained import PretrainedNetwork
-from toolkit.task import SchedulerConfig, Task
+from toolkit.task import SchedulerConfig
 from toolkit.types import IGNORE_LABEL, DetectionBatch, Detections, Stage, StepOutput
+from toolkit.vision.image_task import ImageTask, check_one_a_class
 from toolkit.vision.networks.detection_heads import Boxes
 from toolkit.vision.networks.detector import Detector
 
 
-class ObjectDetection(Task):
+class ObjectDetection(ImageTask):
     """A detector learns to put boxes around objects; COCO's average precision says how well.
 
     The loss is the sum of the detector's own. Validation and test compute it and the detections in one pass, in
@@ -58,7 +57,6 @@ class ObjectDetection(Task):
 
     monitor = "val/map"
     mode = "max"
-    input_kind = "image"
     predict_batch_size = 8
 
     def __init__(
@@ -78,7 +76,12 @@ class ObjectDetection(Task):
         scheduler: LRSchedulerCallable | None = None,
         scheduler_config: SchedulerConfig | None = None,
     ) -> None:
-        _check(net, num_classes, class_names, category_ids)
+        if not isinstance(net, Detector):
+            raise UserError(
+                f"model.init_args.net: {type(net).__name__} is no detector; use FasterRCNN, RetinaNet, FCOS, SSDlite "
+                "or TorchvisionDetector, or a subclass of toolkit.vision.networks.detector.Detector."
+            )
+        check_one_a_class(num_classes, class_names=class_names, category_ids=category_ids)
         names = list(class_names or map(str, range(num_classes)))
         super().__init__(
             net,
@@ -88,18 +91,10 @@ class ObjectDetection(Task):
             metrics=MetricCollection([CocoAveragePrecision(num_classes, names)]),
             scalars=("loss", *net.loss_names),
         )
-        if isinstance(net, PretrainedNetwork) and net.pixel_mean is not None:
-            pixel_mean, pixel_std = net.pixel_mean, net.pixel_std
-        self.num_classes = num_classes
-        self.class_names = names
+        self.describe(num_classes, class_names, image_size, pixel_mean, pixel_std)
         self.category_ids = list(category_ids or range(num_classes))
-        self.image_size = (image_size[0], image_size[1]) if image_size else None
-        self.in_channels = net.in_channels
-        self.normalize = Normalize(pixel_mean or [0.5], pixel_std or [0.5])
         self.augment = augment
-        self.memory_format = torch.channels_last if channels_last else torch.contiguous_format
-        self.fine_tune(layer_decay, lora)
-        self.net.to(memory_format=self.memory_format)
+        self.prepare_network(channels_last, layer_decay, lora)
 
     def step(self, batch: DetectionBatch, stage: Stage) -> StepOutput:
         """Losses of a batch, and in evaluation its detections from the same pass."""
@@ -135,12 +130,11 @@ class ObjectDetection(Task):
         readable = (batch.size > 0).all(dim=1).tolist()
         found = [{k: v[: len(v) * read] for k, v in boxes.items()} for boxes, read in zip(found, readable, strict=True)]
         most = max(len(boxes["scores"]) for boxes in found)
-        scale = (batch.original_size.float() / batch.size.clamp(min=1)).flip(1).repeat(1, 2)  # (B, 4), of x and y
 
         def padded(name: str, value: float) -> Tensor:
             return torch.stack([_pad_rows(boxes[name], most, value) for boxes in found])
 
-        box = padded("boxes", 0.0).float() * scale[:, None]
+        box = padded("boxes", 0.0).float() * batch.file_scale()[:, None]
         return Detections(box, padded("scores", 0.0).float(), padded("labels", IGNORE_LABEL), batch.index)
 
     def predict_step(self, batch: DetectionBatch, batch_idx: int) -> Detections:
@@ -163,16 +157,3 @@ def targets_of(batch: DetectionBatch) -> list[Boxes]:
 
 def _pad_rows(rows: Tensor, count: int, value: float) -> Tensor:
     return torch.cat([rows, rows.new_full((count - len(rows), *rows.shape[1:]), value)])
-
-
-def _check(
-    net: nn.Module, num_classes: int, class_names: Sequence[str] | None, category_ids: Sequence[int] | None
-) -> None:
-    if not isinstance(net, Detector):
-        raise UserError(
-            f"model.init_args.net: {type(net).__name__} is no detector; use FasterRCNN, RetinaNet, FCOS, SSDlite or "
-            "TorchvisionDetector, or a subclass of toolkit.vision.networks.detector.Detector."
-        )
-    for name, values in (("class_names", class_names), ("category_ids", category_ids)):
-        if values is not None and len(values) != num_classes:
-            raise UserError(f"model.init_args.{name}: need {num_classes} entries, one a class, got {len(values)}.")

@@ -16,14 +16,13 @@ from toolkit.losses.dice import dice_loss
 from toolkit.metrics.segmentation import SegmentationScores
 from toolkit.nn.augmentation import Augmentation, to_float
 from toolkit.nn.lora import LoRA
-from toolkit.nn.normalize import Normalize
 from toolkit.nn.precision import at_least_float32
-from toolkit.nn.pretrained import PretrainedNetwork
-from toolkit.task import SchedulerConfig, Task
+from toolkit.task import SchedulerConfig
 from toolkit.types import IGNORE_LABEL, SegmentationBatch, SegmentationPrediction, Stage, StepOutput
+from toolkit.vision.image_task import ImageTask, check_one_a_class
 
 
-class SemanticSegmentation(Task):
+class SemanticSegmentation(ImageTask):
     """Cross entropy and Dice between a network's logits and one label a pixel.
 
     Long, Shelhamer, Darrell, "Fully Convolutional Networks for Semantic Segmentation", CVPR 2015; the sum of both
@@ -64,7 +63,6 @@ class SemanticSegmentation(Task):
 
     monitor = "val/miou"
     mode = "max"
-    input_kind = "image"
 
     def __init__(
         self,
@@ -86,9 +84,7 @@ class SemanticSegmentation(Task):
         scheduler: LRSchedulerCallable | None = None,
         scheduler_config: SchedulerConfig | None = None,
     ) -> None:
-        for name, values in (("class_names", class_names), ("class_weights", class_weights)):
-            if values is not None and len(values) != num_classes:
-                raise UserError(f"model.init_args.{name}: need {num_classes} entries, one a class, got {len(values)}.")
+        check_one_a_class(num_classes, class_names=class_names, class_weights=class_weights)
         if class_weights is not None and (min(class_weights) < 0 or not any(class_weights)):
             raise UserError(
                 "model.init_args.class_weights: need numbers of 0 or more, one of them above 0, got "
@@ -107,21 +103,13 @@ class SemanticSegmentation(Task):
             metrics=MetricCollection({"scores": SegmentationScores(num_classes)}),
             scalars=("loss", "cross_entropy", "dice_loss"),
         )
-        if isinstance(net, PretrainedNetwork) and net.pixel_mean is not None:
-            pixel_mean, pixel_std = net.pixel_mean, net.pixel_std
-        self.num_classes = num_classes
-        self.class_names = list(class_names or map(str, range(num_classes)))
-        self.image_size = (image_size[0], image_size[1]) if image_size else None
-        self.in_channels = len(pixel_mean or [0.5])
-        self.normalize = Normalize(pixel_mean or [0.5], pixel_std or [0.5])
+        self.describe(num_classes, class_names, image_size, pixel_mean, pixel_std)
         self.augment = augment
         self.cross_entropy_weight, self.dice_weight = cross_entropy_weight, dice_weight
         self.auxiliary_weight = auxiliary_weight
         weights = torch.tensor(class_weights, dtype=torch.float32) if class_weights else None  # (K,)
         self.register_buffer("class_weights", weights, persistent=False)
-        self.memory_format = torch.channels_last if channels_last else torch.contiguous_format
-        self.fine_tune(layer_decay, lora)
-        self.net.to(memory_format=self.memory_format)
+        self.prepare_network(channels_last, layer_decay, lora)
 
     def network_input(self, batch: SegmentationBatch, training: bool) -> tuple[Tensor, Tensor]:
         """The images as the network sees them, augmented if training, normalised; and the labels of their pixels.
