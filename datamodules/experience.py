@@ -57,8 +57,8 @@ class Experience(ExperienceSource, ABC):
 
     def _observed(self, policy: Policy) -> tuple[Tensor, Tensor]:
         """What a policy acts on: the observations, and where an episode has just begun."""
-        observation, start = torch.from_numpy(self.adapter.observation), torch.from_numpy(self.adapter.start)
-        return observation.to(policy.device), start.to(policy.device)
+        observation, start, device = self.adapter.observation, self.adapter.start, policy.device
+        return torch.from_numpy(observation).to(device), torch.from_numpy(start).to(device)
 
 
 class Rollouts(Experience, RolloutSource):
@@ -214,7 +214,6 @@ class Replay(Experience, ReplaySource):
                 for drawn in self.buffer.sample(self.updates, self.batch_size, policy.progress):
                     yield drawn if policy.device.type == "cpu" else Transitions(*(t.to(policy.device) for t in drawn))
 
-    @torch.no_grad()
     def _step(self, policy: Policy) -> None:
         if self.taken < self.warmup_steps:
             action = policy.act_randomly(self.adapter.num_envs)

@@ -1,6 +1,6 @@
 """Small fully connected networks as one step of autograd. Shape legend: B samples, I and O a layer's widths."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, Literal
 
 import torch
@@ -38,18 +38,16 @@ class FusedLayers(nn.Sequential):
         if self.activations is None or not self.is_fused(x):
             plain: Tensor = super().forward(x)  # type: ignore[no-untyped-call]
             return plain
-        return _run(x.flatten(1) if self.flattens else x, (self.activations,), [*self.weights_and_biases()])[0]
+        return _run(x.flatten(1) if self.flattens else x, (self.activations,), self.weights_and_biases())[0]
 
     def is_fused(self, x: Tensor) -> bool:
         """Whether the gradient for an input is the one that is written out."""
         is_flat = x.dim() == 2 or self.flattens
         return self.activations is not None and is_flat and not torch.is_autocast_enabled(x.device.type)
 
-    def weights_and_biases(self) -> Iterator[Tensor]:
+    def weights_and_biases(self) -> list[Tensor]:
         """Of each linear layer in turn."""
-        for layer in self._modules.values():
-            if layer is not None:
-                yield from layer._parameters.values()  # type: ignore[misc]  # without the detours of attributes
+        return [tensor for layer in self._modules.values() for tensor in _own(layer)]
 
 
 def side_by_side(x: Tensor, *stacks: tuple[nn.Module, nn.Linear]) -> tuple[Tensor, ...]:
@@ -73,8 +71,14 @@ def side_by_side(x: Tensor, *stacks: tuple[nn.Module, nn.Linear]) -> tuple[Tenso
         if not isinstance(layers, FusedLayers) or layers.activations is None or not layers.is_fused(x):
             return tuple(head(layers(x)) for layers, head in stacks)
         activations.append((*layers.activations, "none"))
-        parameters += [*layers.weights_and_biases(), head.weight, head.bias]
-    return _run(x.flatten(1), tuple(activations), parameters)
+        parameters += layers.weights_and_biases()
+        parameters += _own(head)
+    return _run(x if x.dim() == 2 else x.flatten(1), tuple(activations), parameters)
+
+
+def _own(layer: nn.Module | None) -> Iterable[Tensor]:
+    """A layer's weight and bias, without the detours of attributes, which take longer than a small layer."""
+    return layer._parameters.values() if layer is not None else ()  # type: ignore[return-value]
 
 
 def _activations(layers: Sequence[nn.Module]) -> tuple[Activation, ...] | None:
@@ -104,8 +108,11 @@ def _stacks(
     x: Tensor, activations: tuple[tuple[Activation, ...], ...], parameters: Sequence[Tensor]
 ) -> list[list[Tensor]]:
     """Of each stack the input and what each layer makes of it."""
-    rest = iter(parameters)
-    return [_outputs(x, stack, [next(rest) for _ in range(2 * len(stack))]) for stack in activations]
+    found, end = [], 0
+    for stack in activations:
+        begin, end = end, end + 2 * len(stack)
+        found.append(_outputs(x, stack, parameters[begin:end]))
+    return found
 
 
 def _outputs(x: Tensor, activations: tuple[Activation, ...], parameters: Sequence[Tensor]) -> list[Tensor]:

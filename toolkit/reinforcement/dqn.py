@@ -116,14 +116,13 @@ class DQN(ReinforcementTask):
         if self.net.noisy:
             self.net.reset_noise()
             return PolicyStep(self.greedy(observation, start))
-        epsilon = self.epsilon
-        explores = [draw < epsilon for draw in torch.rand(len(observation)).tolist()]
-        if all(explores):
-            return PolicyStep(self.act_randomly(len(explores)))
+        epsilon, draws = self.epsilon, torch.rand(observation.shape[0]).tolist()
+        if max(draws) < epsilon:
+            return PolicyStep(self.act_randomly(len(draws)))
         action = self.greedy(observation, start)
-        if any(explores):
-            chosen = torch.tensor(explores, device=action.device)
-            action = torch.where(chosen, self.act_randomly(len(explores)), action)
+        if min(draws) < epsilon:
+            chosen = torch.tensor([draw < epsilon for draw in draws], device=action.device)
+            action = torch.where(chosen, self.act_randomly(len(draws)), action)
         return PolicyStep(action)
 
     def greedy(self, observation: Tensor, start: Tensor) -> Tensor:
@@ -149,10 +148,10 @@ class DQN(ReinforcementTask):
                 self.net.reset_noise()
                 self.target.reset_noise()
             loss, error, value = self.predict_return(batch)
-            mean = torch.dot(batch.weight, loss) / len(loss)
-            self.descend(0, mean)
+            weight = batch.weight / len(batch.weight)
+            self.descend(0, loss, weight)
             source.update_priorities(batch.index, error)
-            losses.append(mean.detach())
+            losses.append(torch.dot(weight, loss.detach()))
             values.append(value)
             self._updates += 1
             if self._updates % self.target_update_every == 0:

@@ -93,6 +93,8 @@ class ReinforcementTask(ManualTask, ABC):
             self.register_buffer("action_high", torch.tensor(action_high), persistent=False)
         self._steps_done = 0
         """``env_steps`` as a Python number, which costs no transfer from the device."""
+        self._ranks = 1
+        """Of the fit; asking the Trainer at each environment step would take as long as a third of CartPole's step."""
 
     # What an algorithm implements -------------------------------------------------------------------------------------
 
@@ -132,7 +134,7 @@ class ReinforcementTask(ManualTask, ABC):
 
     def count_steps(self, count: int) -> None:
         """Count environment steps of this rank, and the others' with them, for all ranks step alike."""
-        self._steps_done += count * self.trainer.world_size
+        self._steps_done += count * self._ranks
         self.env_steps.fill_(self._steps_done)
 
     @property
@@ -145,7 +147,7 @@ class ReinforcementTask(ManualTask, ABC):
     def on_fit_start(self) -> None:
         """Refuse what these updates cannot do, or the data that do not suit."""
         super().on_fit_start()
-        self._steps_done = int(self.env_steps)
+        self._steps_done, self._ranks = int(self.env_steps), self.trainer.world_size
         if self.device.type == "cpu":  # Lightning has torch ask NVML, and each optimizer step asks again: 40 us
             os.environ["PYTORCH_NVML_BASED_CUDA_CHECK"] = "0"
         precision = self.trainer.precision_plugin
@@ -196,16 +198,20 @@ class ReinforcementTask(ManualTask, ABC):
         both = {name: values.get(name, zero) for name in names} | dict(zip(EPISODES, played, strict=True))
         self.record("train", weights, **both)
 
-    def descend(self, number: int, loss: Tensor) -> None:  # type: ignore[override]  # one loss, no pieces
+    def descend(  # type: ignore[override]  # one loss, no pieces
+        self, number: int, loss: Tensor, weight: Tensor | None = None
+    ) -> None:
         """One step of one optimizer; no other parameter gets a gradient.
 
         Args:
             number: Which optimizer, in the order of `configure_optimizers`.
-            loss: Scalar.
+            loss: Scalar, or ``(B,)`` with their weights.
+            weight: ``(B,)``; the step is along the sum of the losses by these weights. Two nodes less of a graph than
+                that sum as a loss, which for small networks is a twentieth of the update.
         """
         optimizer = self.trainer.optimizers[number]
         parameters = list(parameters_of(optimizer))
-        for parameter, gradient in zip(parameters, torch.autograd.grad(loss, parameters), strict=True):
+        for parameter, gradient in zip(parameters, torch.autograd.grad(loss, parameters, weight), strict=True):
             # torch's fused optimizers read the memory in order, whatever the strides (a sum's gradient has stride 0)
             parameter.grad = gradient.contiguous()
         self._average_over_ranks(parameters)
