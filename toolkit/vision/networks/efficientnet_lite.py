@@ -42,9 +42,9 @@ class _SameConv(nn.Conv2d):
 
     def forward(self, x: Tensor) -> Tensor:
         (kernel, _), (stride, _) = self.kernel_size, self.stride
-        total = [max((math.ceil(n / stride) - 1) * stride + kernel - n, 0) for n in x.shape[:1:-1]]  # W, H
         if stride == 1:
             return F.conv2d(x, self.weight, None, 1, (kernel - 1) // 2, 1, self.groups)
+        total = [max((math.ceil(n / stride) - 1) * stride + kernel - n, 0) for n in x.shape[:1:-1]]  # W, H
         pad = [side for n in total for side in (n // 2, n - n // 2)]
         return F.conv2d(F.pad(x, pad), self.weight, None, stride, 0, 1, self.groups)
 
