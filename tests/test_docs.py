@@ -1,4 +1,7 @@
-"""Every command in README and docs is run, in the order of the page, on little data; what is not ours is named here."""
+"""Every command in README and docs is run, in the order of the page, on little data; what is not ours is named here.
+
+A fit of a config as it is, whose run no later command of the page needs, is left to `tests/test_configs.py`.
+"""
 
 import re
 import shlex
@@ -13,6 +16,7 @@ from tests.conftest import ROOT
 from tests.datamodules.detection_data import coco, voc
 from tests.forked import quick_starts  # noqa: F401  # a fixture
 from tests.pretrained import tiny_bert
+from tests.test_configs import RUNNABLE
 
 PAGES = ["README.md", "CONTRIBUTING.md", *sorted(f"docs/{p.relative_to(ROOT / 'docs')}" for p in (ROOT / "docs").rglob("*.md"))]  # fmt: skip
 
@@ -103,18 +107,47 @@ def test_commands_run(page: str, workdir: Path, capsys: pytest.CaptureFixture[st
     small_data(workdir / "path" / "to")
     if "path/to/minilm" in (ROOT / page).read_text():
         tiny_bert(workdir / "path" / "to" / "minilm")
-    for command in commands(page):
+    for number, command in enumerate(commands(page)):
+        if plain_config(command) and not needs_run(commands(page)[number + 1 :]):
+            assert plain_config(command) in RUNNABLE, f"{page}: nobody runs {command!r}"
+            continue
         if not command.startswith("python cli.py"):
             assert command.startswith(tuple(ELSEWHERE)), f"{page}: nobody runs {command!r}"
             continue
         words = shlex.split(command, comments=True)[2:]
-        words = [str(newest(workdir)) if word.startswith("runs/") or word.isupper() else word for word in words]
+        words = [str(newest(workdir)) if is_a_run(word) else word for word in words]
         if words[0] == "seeds":
             words += ["--n=1"]
         if words[0] in ("fit", "seeds", "resume"):
             words += QUICK
         main(words)
         assert "error" not in capsys.readouterr().err
+
+
+def test_what_is_left_to_the_configs_suite() -> None:
+    assert plain_config("python cli.py fit --config configs/a/b.yaml  # why") == "configs/a/b.yaml"
+    assert plain_config("python cli.py fit --config configs/a/b.yaml --data.root path/to/images") is None
+    assert plain_config("python cli.py test --config configs/a/b.yaml") is None
+    assert needs_run(["python cli.py list", "python cli.py play --config configs/a/b.yaml"])
+    assert needs_run(["python cli.py fit --config configs/a/b.yaml --into RUN_FOLDER"])
+    assert not needs_run(["python cli.py fit --config configs/a/b.yaml", "wandb login", "python cli.py doctor"])
+
+
+def plain_config(command: str) -> str | None:
+    """The config of a fit without any other word."""
+    found = re.fullmatch(r"python cli\.py fit --config (\S+\.yaml)\s*(#.*)?", command)
+    return found[1] if found else None
+
+
+def needs_run(later: list[str]) -> bool:
+    """Whether one of these commands looks for what an earlier one has left."""
+    ours = [shlex.split(command, comments=True)[2:] for command in later if command.startswith("python cli.py")]
+    by_verb = {words[0] for words in ours} - {"fit", "seeds", "list", "submit", "doctor"}
+    return bool(by_verb) or any(is_a_run(word) for words in ours for word in words)
+
+
+def is_a_run(word: str) -> bool:
+    return word.startswith("runs/") or word.isupper()
 
 
 def test_the_page_on_tasks_shows_the_example() -> None:
