@@ -168,7 +168,7 @@ def run() -> None:
     print(f"intervals of the mean returns overlap: {overlap}")
     if options.json:
         statistics_ = {name: {k: v for k, v in row.items() if k != "seeds"} for name, row in table.items()}
-        options.json.write_text(json.dumps({"intervals_overlap": float(overlap), "statistics": statistics_}))
+        options.json.write_text(json.dumps({"intervals_apart": float(not overlap), "statistics": statistics_}))
 
 
 if __name__ == "__main__":

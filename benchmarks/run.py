@@ -143,6 +143,11 @@ def _row(claim: dict[str, Any], result: dict[str, Any] | None) -> str:
         if key in statistics
     )
     naive = f"{naive:.4g}" if isinstance(naive, float) else naive
+    published = published or "; ".join(
+        f"{label} {row['median']:.4g} [{row['min']:.4g}, {row['max']:.4g}], interquartile mean between "
+        f"{row['iqm_low']:.4g} and {row['iqm_high']:.4g}"
+        for label, row in ((label, statistics[name]) for label, name in claim.get("beside", {}).items())
+    )
     return f"| {claim['title']} | {measured} | {bar} | {naive} | {published} | {cost} |"
 
 
