@@ -94,7 +94,7 @@ def _measure_config(claim: dict[str, Any], words: list[str]) -> dict[str, Any]:
 def _measure_script(claim: dict[str, Any], words: list[str]) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "result.json"
-        print(_call([claim["script"], *words, "--json", str(file)]))
+        print(_call([claim["script"], "--json", str(file), *words]))  # words may end with another program's
         values = json.loads(file.read_text())
     numbers = {key: value for key, value in values.items() if isinstance(value, (int, float))}
     statistics = {key: {"median": v, "min": v, "max": v} for key, v in numbers.items()} | values.get("statistics", {})
