@@ -103,6 +103,19 @@ def test_held_out_texts_are_distinct_and_seeded(workdir: Path) -> None:
         of_lines(2)
 
 
+def test_a_test_file_leaves_the_training_pairs_to_training_and_validation(workdir: Path) -> None:
+    write(test_de="Zeile A\n", test_en="this is line A\n")
+    data = of_lines(test=["test.de", "test.en"])
+    assert [len(pairs) for pairs in data.pairs.values()] == [27, 3, 1]
+    assert data.pairs["test"] == [("Zeile A", "this is line A")]
+
+
+def test_a_character_that_cannot_be_spelled_is_told_with_its_pair(workdir: Path) -> None:
+    write(test_de="Zeile 99\nZeile \u00df\n", test_en="this is line 99\nthis is line 2\n")
+    with pytest.raises(UserError, match="test split: source of pair 2, 'Zeile ß': tokenizer: the character 'ß'"):
+        of_lines(test=["test.de", "test.en"], tokenizer=CharTokenizer(fallback=False))
+
+
 def test_copies_between_splits_are_told(workdir: Path) -> None:
     write(train_tsv="eins\tone\nzwei\ttwo\n", val_tsv="drei\tthree\nzwei\ttwo\n", test_tsv="zwei\tdeux\n")
     with pytest.warns(UserWarning, match=r"1 pairs stand in two splits, such as 'zwei' \(val and train\)"):
