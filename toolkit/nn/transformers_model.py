@@ -14,7 +14,7 @@ Attention = Literal["sdpa", "eager"]
 
 
 def build_model(architecture: dict[str, Any], kind: Kind, attention: Attention) -> nn.Module:
-    """A model with random weights.
+    """A model with random weights, float32 whatever its file says: by what it is trained is the Trainer's precision.
 
     Args:
         architecture: Its ``config.json``.
@@ -33,7 +33,7 @@ def build_model(architecture: dict[str, Any], kind: Kind, attention: Attention) 
         raise UserError(f"pretrained: transformers cannot build this model: {str(error).splitlines()[0]}") from error
     if getattr(model, "pooler", None) is not None:
         model.pooler = None  # a layer for the first training's task, which would stay without a gradient
-    built: nn.Module = model
+    built: nn.Module = model.float()
     return built
 
 
