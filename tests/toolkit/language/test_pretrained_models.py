@@ -98,6 +98,25 @@ def test_it_is_the_published_model(folder: Path) -> None:
     assert greedy == [task.tokenizer.decode(ids[0, 3:].tolist())]
 
 
+def test_a_model_that_was_published_in_half_precision_is_trained_in_float32(tmp_path: Path) -> None:
+    net = PretrainedCausal(257, str(tiny_gpt2(tmp_path / "half", "bfloat16")))
+    assert net.architecture["dtype"] == "bfloat16"
+    assert {parameter.dtype for parameter in net.parameters()} == {torch.float32}
+    net(torch.zeros(1, 3, dtype=torch.long))[0].sum().backward()
+
+
+def test_muon_takes_its_hidden_matrices_and_no_table(folder: Path) -> None:
+    """Whose vocabulary of 260 was rounded up, and is tied; the layers are the package's own kind."""
+    net = PretrainedCausal(257, str(folder / "gpt2"))
+    task = LanguageModel(net, PretrainedTokenizer(str(folder / "gpt2")).vocabulary())
+    names = {id(parameter): name for name, parameter in net.model.named_parameters()}
+    hidden, table, _ = ([names[id(parameter)] for parameter in group["params"]] for group in task.parameter_groups())
+    assert {name.rpartition(".")[0].split(".", 3)[-1] for name in hidden} == {
+        "attn.c_attn", "attn.c_proj", "mlp.c_fc", "mlp.c_proj"
+    }  # fmt: skip
+    assert table == ["transformer.wte.weight", "transformer.wpe.weight"]
+
+
 def test_fine_tuned_with_adapters_and_sampled_without_the_folder(folder: Path, workdir: Path, capsys: Any) -> None:
     shutil.copytree(folder / "gpt2", "gpt2")
     (workdir / "a.txt").write_text("the quick brown fox jumps over the lazy dog. " * 40)
