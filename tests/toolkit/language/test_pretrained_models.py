@@ -56,6 +56,24 @@ def test_bytes_are_spelled_without_loss(folder: Path) -> None:
     assert tokenizer.token_bytes()[256] == 0
 
 
+def test_single_bytes_of_sentencepiece_are_spelled_as_what_they_stand_for(tmp_path: Path) -> None:
+    from tokenizers import Tokenizer, decoders, models, normalizers
+
+    pieces = ["<unk>", *(f"<0x{value:02X}>" for value in range(256)), "\u2581", "a", "#", "##", "\u2581a"]
+    vocabulary = {piece: number for number, piece in enumerate(pieces)}
+    merges = [("#", "#"), ("\u2581", "a")]
+    fast = Tokenizer(models.BPE(vocabulary, merges, unk_token="<unk>", byte_fallback=True))
+    fast.normalizer = normalizers.Replace(" ", "\u2581")
+    fast.decoder = decoders.Sequence([decoders.Replace("\u2581", " "), decoders.ByteFallback(), decoders.Fuse()])
+    fast.save(str(tmp_path / "tokenizer.json"))
+    (tmp_path / "config.json").write_text('{"model_type": "llama"}')
+    tokenizer = PretrainedTokenizer(str(tmp_path))
+    text = "a a\n##é"
+    tokens = tokenizer.encode(text).tolist()
+    assert len(tokens) == 6
+    assert b"".join(tokenizer.spelling[token] for token in tokens).decode() == text == tokenizer.decode(tokens)
+
+
 def test_tokenizers_that_cannot_be_had(folder: Path, tmp_path: Path) -> None:
     with pytest.raises(UserError, match="knows no end of a text"):
         PretrainedTokenizer(str(folder / "bert")).trained([], "")
