@@ -12,7 +12,7 @@ from torch import Tensor
 
 from toolkit.errors import UserError
 from toolkit.keys import keyed_uniform, sample_keys
-from toolkit.language.tokenizer import Tokenizer
+from toolkit.language.tokenizer import Tokenizer, refuse_half_characters
 from toolkit.nn.precision import float64
 
 DRAW = 201
@@ -97,8 +97,9 @@ class TextGenerator(ABC):
         """What a text begins with: the end of the document before, where there is one, then the text.
 
         Raises:
-            UserError: The vocabulary cannot spell it.
+            UserError: The vocabulary cannot spell it, or it is no Unicode.
         """
+        refuse_half_characters(text)
         tokens = [int(token) for token in self.tokenizer.encode(text)]
         return tokens if tokens and self.tokenizer.end is None else [first_token(self.tokenizer), *tokens]
 

@@ -211,6 +211,11 @@ def test_writing_ends_with_the_document() -> None:
     assert ["".join(task.stream("", 200, number)) for number in range(5)] == texts
 
 
+def test_a_prompt_that_is_no_unicode_is_refused() -> None:
+    with pytest.raises(UserError, match=r"'\\udce9' at position 3 is half a character"):
+        task_of().prompt("caf\udce9")  # as Python reads a terminal's Latin-1
+
+
 @pytest.mark.parametrize(
     ("sampling", "expected"),
     [
