@@ -12,6 +12,7 @@ from datamodules.lines import LinesDataModule
 from datamodules.sampler import BatchIndex, EvaluationSampler
 from datamodules.text import TextDataModule
 from datamodules.text_files import PIECE, read_document
+from datamodules.text_input import input_lines
 from datamodules.token_blocks import EvaluationBlocks, EvaluationStreams, TrainingBlocks, TrainingStreams
 from toolkit.errors import UserError
 from toolkit.language.char_tokenizer import CharTokenizer
@@ -169,6 +170,21 @@ def test_documents_are_read_in_pieces(tmp_path: Path) -> None:
     assert len(pieces) > 3
     assert "".join(pieces) == text
     assert pieces[0].endswith("\n")
+
+
+def test_marks_of_windows_are_no_text(tmp_path: Path) -> None:
+    """Prediction reads what training did."""
+    (tmp_path / "a.txt").write_bytes("\ufeffab\r\nba\r\n".encode() + b"ab ab\r\n" * 40)
+    lines = LinesDataModule(str(tmp_path / "a.txt"), val_size=0.4, test_size=0.0)
+    assert lines._corpus.tokenizer.arguments()["characters"] in " ab"  # of what is left for training
+    assert [line for _, line in input_lines([str(tmp_path / "a.txt")])] == ["ab", "ba", *["ab ab"] * 40]
+    stream = TextDataModule(str(tmp_path / "a.txt"), block_size=4)
+    assert stream._corpus.tokenizer.arguments()["characters"] == "\n\r ab"  # a stream keeps how its lines end
+    (tmp_path / "folder").mkdir()
+    with pytest.raises(
+        UserError, match=r"--input: no file below .* matches '\*\*/\*.txt'; .* Name the files themselves"
+    ):
+        list(input_lines([str(tmp_path / "folder")]))
 
 
 def test_lines_are_samples_and_stand_once(tmp_path: Path) -> None:
