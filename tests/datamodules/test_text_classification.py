@@ -211,6 +211,14 @@ def test_baselines(table: Path) -> None:
     assert linear.metrics["acc"] == 1.0
 
 
+def test_texts_without_a_word_have_no_linear_baseline(tmp_path: Path) -> None:
+    (tmp_path / "train.csv").write_text("text,label\n" + "".join(f"{'!' * n},{n % 2}\n" for n in range(1, 41)))
+    data = TextClassificationDataModule(str(tmp_path / "train.csv"), tokenizer=CharTokenizer())
+    baseline = data.baseline("val")
+    assert baseline.metrics["acc"] == 0.5
+    assert baseline.others == ()
+
+
 def test_unlabelled_texts_have_the_label_that_counts_nowhere(table: Path) -> None:
     from datamodules.text_lines_input import TextLinesInputDataModule
 
