@@ -29,14 +29,19 @@ class MeasuredTexts(Protocol):
 class LengthHistogram(Callback):
     """Draws once a run, when it is over, how many tokens the texts have: those of each split have the same area."""
 
-    def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Draw; every rank comes here."""
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Refuse data that does not know it, before the training and not behind it."""
         data = trainer.datamodule  # type: ignore[attr-defined]
-        if not isinstance(data, MeasuredTexts):
+        if stage == "fit" and not isinstance(data, MeasuredTexts):
             raise UserError(
                 f"LengthHistogram: {type(data).__name__} does not say how long its texts are; remove it from "
                 "trainer.callbacks."
             )
+
+    def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Draw; every rank comes here."""
+        data = trainer.datamodule  # type: ignore[attr-defined]
+        assert isinstance(data, MeasuredTexts)
         picture = Image(np.zeros((1, 1, 3), dtype=np.uint8))
         if trainer.is_global_zero:
             found = {stage: data.lengths(stage) for stage in STAGES}

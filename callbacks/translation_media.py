@@ -54,10 +54,7 @@ class TranslatedTexts(Callback):
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Refuse other tasks."""
-        if not isinstance(pl_module, Translation):
-            raise UserError(
-                f"TranslatedTexts: {type(pl_module).__name__} does not translate; remove it from trainer.callbacks."
-            )
+        _need_translation(self, pl_module)
 
     def on_validation_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Begin anew."""
@@ -96,6 +93,10 @@ class TranslatedTexts(Callback):
 class TranslationLengths(Callback):
     """At the end of an evaluation, how long translations and their references are: one sees what was cut short."""
 
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Refuse a task that does not translate."""
+        _need_translation(self, pl_module)
+
     def on_test_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Begin anew."""
         self._lengths: list[Tensor] = []
@@ -117,6 +118,13 @@ class TranslationLengths(Callback):
     def on_test_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Draw those of rank 0."""
         _log(trainer, "test/lengths", lambda: _histogram(torch.cat(self._lengths, dim=1).numpy()))
+
+
+def _need_translation(callback: Callback, task: LightningModule) -> None:
+    if not isinstance(task, Translation):
+        raise UserError(
+            f"{type(callback).__name__}: {type(task).__name__} does not translate; remove it from trainer.callbacks."
+        )
 
 
 def _log(trainer: Trainer, key: str, draw: Callable[[], "Figure"]) -> None:

@@ -1,17 +1,19 @@
 """Documents as streams of tokens: split, tokenised once, in memory or in files that are mapped into it."""
 
+import contextlib
 import hashlib
 import json
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from filelock import FileLock
 
 from datamodules.text_files import Document
 from toolkit.errors import UserError
@@ -99,13 +101,26 @@ class TokenFiles:
         name = hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:16]
         self.folder = Path(folder).expanduser() / name
 
+    def read_or_write(self, make: Callable[[], tuple[Tokenizer, Pieces]]) -> Corpus:
+        """Map them; the first process that finds none makes them, and those beside it wait."""
+        if not self.exist():
+            self.folder.parent.mkdir(parents=True, exist_ok=True)
+            lock = FileLock(self.folder.with_name(f".{self.folder.name}.lock"))
+            with contextlib.suppress(OSError, NotImplementedError):  # without locks all work, and the first one wins
+                lock.acquire()
+            try:
+                if not self.exist():
+                    self.write(*make())
+            finally:
+                lock.release()
+        return self.read()
+
     def exist(self) -> bool:
         """Whether they were written to their end."""
         return self.folder.is_dir()
 
     def write(self, trained: Tokenizer, pieces: Pieces) -> None:
         """Write beside the folder and rename; if another process was faster, its files stay."""
-        self.folder.parent.mkdir(parents=True, exist_ok=True)
         beside = Path(tempfile.mkdtemp(dir=self.folder.parent, prefix=f".{self.folder.name}-"))
         try:
             (beside / "vocabulary.json").write_text(json.dumps(trained.vocabulary()))
@@ -113,8 +128,11 @@ class TokenFiles:
                 with open(beside / f"{stage}.bin", "wb") as file:
                     for part in parts:
                         part.tofile(file)
-            if not self.exist():
+            try:
                 os.replace(beside, self.folder)
+            except OSError:  # it is not empty
+                if not self.exist():
+                    raise
         finally:
             shutil.rmtree(beside, ignore_errors=True)
 

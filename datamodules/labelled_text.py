@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from toolkit.errors import UserError
+from toolkit.language.tokenizer import refuse_half_characters
 
 Column = int | str
 """A name, or a number counted from 0 in a file without header."""
@@ -58,7 +59,7 @@ def read_rows(path: Path, text_column: Column, label_column: Column) -> list[Row
 def _read(path: Path) -> str:
     data = path.read_bytes()
     try:
-        return data.decode("utf-8-sig")
+        return data.decode("utf-8").removeprefix("\ufeff")
     except UnicodeDecodeError as error:
         line = data[: error.start].count(b"\n") + 1
         raise UserError(
@@ -121,13 +122,17 @@ def _objects(path: Path, text: str, text_column: Column, label_column: Column) -
             raise UserError(f"data: {place}: the line is no JSON ({error}).") from error
         missing = [c for c in (text_column, label_column) if not isinstance(content, dict) or c not in content]
         if missing:
-            found = ", ".join(content) if isinstance(content, dict) else type(content).__name__
+            names = ", ".join(content) if isinstance(content, dict) else type(content).__name__
             raise UserError(
-                f"data: {place}: the object has no {missing[0]!r}, only {found}; write data.init_args.text_column and "
+                f"data: {place}: the object has no {missing[0]!r}, only {names}; write data.init_args.text_column and "
                 "label_column."
             )
-        label = content[label_column]
-        yield str(content[text_column]), "" if label is None else str(label), place
+        found, label = ("" if content[c] is None else str(content[c]) for c in (text_column, label_column))
+        try:
+            refuse_half_characters(found + label)
+        except UserError as error:
+            raise UserError(f"data: {place}: {error}") from error
+        yield found, label, place
 
 
 def _aligned(path: Path, text: str) -> Iterator[tuple[str, str, str]]:

@@ -9,7 +9,7 @@ from lightning.pytorch.utilities import rank_zero_info
 from datamodules.base import BaseDataModule
 from datamodules.corpus import Corpus, in_memory, tokenised
 from datamodules.image_reader import existing
-from datamodules.text_files import Document, read_document
+from datamodules.text_files import Document, read_text_lines
 from datamodules.token_blocks import Lines
 from toolkit.errors import UserError
 from toolkit.language.char_tokenizer import CharTokenizer
@@ -48,7 +48,7 @@ class LinesDataModule(BaseDataModule):
         if not 0 < val_size < 1 or not 0 <= test_size < 1 or val_size + test_size >= 1:
             raise UserError(f"data.init_args: need shares whose sum is below 1, got {val_size} and {test_size}.")
         file = existing(path, "data.init_args.path")
-        every = [line.rstrip("\r") for line in "".join(read_document(file).pieces()).removesuffix("\n").split("\n")]
+        every = read_text_lines(file)
         lines = list(dict.fromkeys(line for line in every if line))
         if left_out := len(every) - len(lines):
             rank_zero_info(f"data: {left_out} of {len(every)} lines are empty or stood before, and are left out")

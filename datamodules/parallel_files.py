@@ -1,6 +1,7 @@
 """Pairs of texts from two aligned files, or from one whose lines have two columns."""
 
 import gzip
+import zlib
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -43,41 +44,41 @@ def read_pairs(files: Sequence[str], option: str) -> list[Pair]:
 
 
 def read_lines(path: Path) -> list[str]:
-    """The lines of a file, without space around them.
+    """The lines of a file, without their ends; the space around them stays.
 
     Raises:
         UserError: It is no UTF-8, or no gzip where its name says so.
     """
     try:
         data = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
-    except (OSError, EOFError) as error:
+    except (OSError, EOFError, zlib.error) as error:
         raise UserError(f"data: {str(path)!r} cannot be read ({error}).") from error
     try:
-        text = data.decode("utf-8")
+        text = data.decode("utf-8").removeprefix("\ufeff")
     except UnicodeDecodeError as error:
         line = data.count(b"\n", 0, error.start) + 1
         raise UserError(
             f"data: {str(path)!r} is no UTF-8 text: line {line}, byte {error.start} is {data[error.start]:#04x} "
             f"({error.reason}). Convert it, such as with iconv -f LATIN1 -t UTF-8."
         ) from error
-    return [line.strip() for line in text.removesuffix("\n").split("\n")]
+    return [line.removesuffix("\r") for line in text.removesuffix("\n").split("\n")]
 
 
 def _columns(path: Path) -> list[Pair]:
     pairs = []
     for number, line in enumerate(read_lines(path), start=1):
         columns = line.split("\t")
-        if line and len(columns) != 2:
+        if line.strip() and len(columns) != 2:
             raise UserError(
                 f"data: {str(path)!r}, line {number}: need source, tab, target, found {len(columns)} columns: "
                 f"{line[:60]!r}."
             )
-        pairs.append((columns[0].strip(), columns[1].strip()) if line else ("", ""))
+        pairs.append((columns[0].strip(), columns[1].strip()) if line.strip() else ("", ""))
     return pairs
 
 
 def _aligned(source: Path, target: Path, option: str) -> list[Pair]:
-    lines = [read_lines(source), read_lines(target)]
+    lines = [[line.strip() for line in read_lines(path)] for path in (source, target)]
     if len(lines[0]) != len(lines[1]):
         long, short = (0, 1) if len(lines[0]) > len(lines[1]) else (1, 0)
         paths, end = (source, target), len(lines[short])

@@ -1,6 +1,6 @@
 """Texts and their translations."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import cached_property
 from typing import Any
 
@@ -39,7 +39,7 @@ class ParallelTextDataModule(BaseDataModule):
         max_tokens: Tokens in a global batch, padding included, on the longer side; None: ``batch_size`` pairs.
         max_length: Tokens of a text with its end; the rest of a longer one is left out, and told.
         val_size: Share of the pairs.
-        test_size: Share of the pairs; 0: no test split.
+        test_size: Share of the pairs, where there is no file; 0: no test split.
         split_seed: Which pairs are held out; the same for all seeds of a run.
         **loader: ``batch_size``, ``num_workers`` and ``eval_batch_size`` of `datamodules.base.BaseDataModule`.
 
@@ -67,8 +67,8 @@ class ParallelTextDataModule(BaseDataModule):
         self.max_tokens, self.max_length = max_tokens, max_length
         if train is None and (val is not None or test is not None):
             raise UserError("data.init_args.train: val or test is given without it; write train: [train.de, train.en].")
-        held_out = {"test": test_size, "val": val_size}
-        self.pairs = _read(train, val, test) if val is not None else _split(_groups(train, test), held_out, split_seed)
+        held_out = {"test": test_size if test is None else 0.0, "val": val_size}
+        self.pairs = _read(train, val, test) if val is not None else _split(_groups(train), held_out, split_seed)
         if val is None and test is not None:
             self.pairs["test"] = read_pairs(_listed(test), "data.init_args.test")
         _tell_copies(self.pairs)
@@ -131,8 +131,8 @@ class ParallelTextDataModule(BaseDataModule):
         return tokenizer.trained(source, ""), target_tokenizer.trained(target, "")
 
     def _tokenised(self, stage: Stage, pairs: Sequence[Pair]) -> ParallelTexts:
-        source = [self._source.encode(text) for text, _ in pairs]
-        target = [self._target.encode(text) for _, text in pairs]
+        source = _encoded(self._source, (pair[0] for pair in pairs), f"{stage} split: source")
+        target = _encoded(self._target, (pair[1] for pair in pairs), f"{stage} split: target")
         # what is translated is scored against the whole reference, so that of an evaluation is never cut
         sides = {"source": source, "target": target} if stage == "train" else {"source": source}
         for name, texts in sides.items():
@@ -149,6 +149,16 @@ class ParallelTextDataModule(BaseDataModule):
             end=self._target.end_token,
             by_length=stage != "train",
         )
+
+
+def _encoded(tokenizer: Tokenizer, texts: Iterable[str], where: str) -> list[np.ndarray]:
+    encoded = []
+    for number, text in enumerate(texts, start=1):
+        try:
+            encoded.append(tokenizer.encode(text))
+        except UserError as error:
+            raise UserError(f"data: {where} of pair {number}, {text[:60]!r}: {error}") from error
+    return encoded
 
 
 def _ended(texts: Sequence[np.ndarray], tokenizer: Tokenizer) -> TokenTexts:
@@ -174,7 +184,7 @@ def _read(
     }
 
 
-def _groups(train: str | list[str] | None, test: str | list[str] | None) -> list[list[Pair]]:
+def _groups(train: str | list[str] | None) -> list[list[Pair]]:
     """Pairs that belong into one split: the forms of a day, or of a text its translations."""
     if train is None:
         return written_dates()

@@ -6,7 +6,7 @@ from typing import Any
 from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
 
 from datamodules.base import BaseDataModule
-from datamodules.corpus import Corpus, Splits, TokenFiles, deal, in_memory, tokenised
+from datamodules.corpus import Corpus, Pieces, Splits, TokenFiles, deal, in_memory, tokenised
 from datamodules.image_reader import existing
 from datamodules.sampler import StreamSampler, TrainSampler
 from datamodules.text_files import Document, character_boundary, distinct, document_of, read_document, text_files
@@ -87,6 +87,12 @@ class TextDataModule(BaseDataModule):
     def dataset(self, stage: Stage) -> TokenBlocks:
         """The blocks of a split."""
         tokens = self._corpus.of(stage)
+        if stage == "train" and self.streams and len(tokens) < self.block_size * self.batch_size:
+            raise UserError(
+                f"data: the training split has {len(tokens)} tokens, less than a block of {self.block_size} for each "
+                f"of {self.batch_size} streams; write a smaller data.init_args.block_size or batch_size, or give more "
+                "text."
+            )
         if stage == "train" and len(tokens) <= self.block_size:
             raise UserError(
                 f"data: the training split has {len(tokens)} tokens, less than a block of {self.block_size}; write a "
@@ -126,17 +132,21 @@ class TextDataModule(BaseDataModule):
         place = None if path is None else existing(path, "data.init_args.path")
         own = {} if place is None else _own_splits(place, pattern)
         documents = [] if own else _documents(place, pattern)
+
+        def make() -> tuple[Tokenizer, Pieces]:
+            if own:
+                _tell_copies(own)  # here, as it reads them whole
+            return self._tokenised(own or self._split(documents, place), tokenizer)
+
         if cache is None:
-            return in_memory(*self._tokenised(own or self._split(documents, place), tokenizer))
+            return in_memory(*make())
         origins = {stage: [document.origin for document in found] for stage, found in own.items()}
         undealt = [document.origin for document in documents]
         settings = [origins, undealt, tokenizer.vocabulary(), self.val_size, self.test_size, self.split_seed]
         files = TokenFiles(cache, settings)
-        if not files.exist():
-            files.write(*self._tokenised(own or self._split(documents, place), tokenizer))
-        return files.read()
+        return files.read_or_write(make)
 
-    def _tokenised(self, splits: Splits, tokenizer: Tokenizer) -> Any:
+    def _tokenised(self, splits: Splits, tokenizer: Tokenizer) -> tuple[Tokenizer, Pieces]:
         several = any(len(documents) > 1 for documents in splits.values())
         return tokenised(splits, tokenizer, "" if several else None)
 
@@ -173,13 +183,20 @@ def _own_splits(place: Path, pattern: str) -> dict[Stage, list[Document]]:
     if not place.is_dir():
         return {}
     found: dict[Stage, list[Document]] = {}
+    named: dict[Stage, str] = {}
     for stage in STAGES:
         for child in sorted(place.iterdir()):
-            if child.name.partition(".")[0] == stage:
-                found[stage] = [read_document(file) for file in text_files(child, pattern)]
+            if child.name.partition(".")[0] != stage:
+                continue
+            if stage in found:
+                raise UserError(
+                    f"data.init_args.path: {str(place)!r} has {child.name!r} and {named[stage]!r}, which would both be "
+                    f"the {stage} split; leave one of them."
+                )
+            found[stage] = [read_document(file) for file in text_files(child, pattern)]
+            named[stage] = child.name
     if "train" not in found:
         return {}
-    _tell_copies(found)
     if "val" not in found:
         raise UserError(f"data.init_args.path: {str(place)!r} has train but no val; add a file or folder of that name.")
     return found

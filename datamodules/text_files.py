@@ -45,7 +45,7 @@ def read_document(path: Path, first: int = 0, stop: int | None = None) -> Docume
 
 
 def _pieces(path: Path, first: int, stop: int) -> Iterator[str]:
-    """The text between two places of a file, cut at the ends of lines where there are any.
+    """The text between two places of a file without byte order mark, cut at the ends of lines where there are any.
 
     Raises:
         UserError: The file is no UTF-8, or has been cut meanwhile.
@@ -69,7 +69,8 @@ def _pieces(path: Path, first: int, stop: int) -> Iterator[str]:
                 end -= data[end - 1] >= 0xC0
             rest = data[end:]
             try:
-                yield data[:end].decode("utf-8")
+                text = data[:end].decode("utf-8")
+                yield text.removeprefix("\ufeff") if begin == 0 else text
             except UnicodeDecodeError as error:
                 raise UserError(
                     f"data: {str(path)!r} is no UTF-8 text: byte {begin + error.start} is {data[error.start]:#04x} "
@@ -77,8 +78,26 @@ def _pieces(path: Path, first: int, stop: int) -> Iterator[str]:
                 ) from error
 
 
-def text_files(path: Path, pattern: str) -> list[Path]:
+def read_text_lines(path: Path) -> list[str]:
+    """The lines of a file without their ends, be they those of Windows or not.
+
+    Raises:
+        UserError: The file is no UTF-8.
+    """
+    text = "".join(read_document(path).pieces()).removesuffix("\n")
+    return [line.removesuffix("\r") for line in text.split("\n")]
+
+
+def text_files(
+    path: Path, pattern: str, option: str = "data.init_args.path", hint: str = "Write another data.init_args.pattern."
+) -> list[Path]:
     """A file alone, or those below a folder that match a pattern, by name.
+
+    Args:
+        path: The file or folder.
+        pattern: Which files of a folder.
+        option: What the user wrote the path behind.
+        hint: What else can be written there.
 
     Raises:
         UserError: There are none.
@@ -88,10 +107,7 @@ def text_files(path: Path, pattern: str) -> list[Path]:
     files = sorted(file for file in path.glob(pattern) if file.is_file())
     if not files:
         found = ", ".join(sorted(child.name for child in path.iterdir())[:5]) or "nothing"
-        raise UserError(
-            f"data.init_args.path: no file below {str(path)!r} matches {pattern!r}; it holds {found}. Write another "
-            "data.init_args.pattern."
-        )
+        raise UserError(f"{option}: no file below {str(path)!r} matches {pattern!r}; it holds {found}. {hint}")
     return files
 
 

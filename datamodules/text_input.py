@@ -1,6 +1,7 @@
 """Lines of a user's files, for a language model to read."""
 
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -8,7 +9,7 @@ from lightning.pytorch.utilities import rank_zero_warn
 
 from datamodules.base import BaseDataModule
 from datamodules.image_reader import existing
-from datamodules.text_files import read_document, text_files
+from datamodules.text_files import read_text_lines, text_files
 from datamodules.token_blocks import Lines
 from toolkit.errors import UserError
 from toolkit.language.text_generator import first_token
@@ -61,20 +62,34 @@ class TextInputDataModule(BaseDataModule):
         return self._names[index]
 
 
-def input_lines(paths: Sequence[str]) -> Iterator[tuple[str, str]]:
-    """Place and text of each line of files that is not empty.
+def input_files(paths: Sequence[str]) -> list[Path]:
+    """The files behind ``--input``.
 
     Args:
         paths: Files, and folders of ``.txt`` files.
 
     Raises:
+        UserError: No such file, or none in a folder.
+    """
+    where = ("**/*.txt", "--input", "Name the files themselves.")
+    return [file for path in paths for file in text_files(existing(path, "--input"), *where)]
+
+
+def input_lines(paths: Sequence[str], strip: bool = False) -> Iterator[tuple[str, str]]:
+    """Place and text of each line of files that is not empty.
+
+    Args:
+        paths: Files, and folders of ``.txt`` files.
+        strip: Without the space around it.
+
+    Raises:
         UserError: No such file, no UTF-8, or no line with text in it.
     """
     found = False
-    for file in [file for path in paths for file in text_files(existing(path, "--input"), "**/*.txt")]:
-        for number, line in enumerate("".join(read_document(file).pieces()).split("\n"), start=1):
-            if line:
+    for file in input_files(paths):
+        for number, line in enumerate(read_text_lines(file), start=1):
+            if text := line.strip() if strip else line:
                 found = True
-                yield f"{file}:{number}", line
+                yield f"{file}:{number}", text
     if not found:
         raise UserError(f"--input: no line of {', '.join(map(str, paths))} has text in it.")

@@ -29,7 +29,7 @@ class TextLinesInputDataModule(BaseDataModule):
         self, paths: Sequence[str], tokenizer: Tokenizer, max_length: int | None = None, **loader: Any
     ) -> None:
         super().__init__(**loader)
-        rows = [Row(line, "", place) for place, line in input_lines(paths)]
+        rows = [Row(line, "", place) for place, line in input_lines(paths, strip=True)]  # as in training
         self._names = [row.place for row in rows]
         self._texts = LabelledTexts(tokenised(rows, tokenizer, max_length, "predict"))
 

@@ -7,10 +7,9 @@ import numpy as np
 from lightning.pytorch.utilities import rank_zero_warn
 
 from datamodules.base import BaseDataModule
-from datamodules.image_reader import existing
 from datamodules.parallel_files import read_lines
 from datamodules.parallel_texts import ParallelTexts, TokenTexts
-from datamodules.text_files import text_files
+from datamodules.text_input import input_files
 from toolkit.errors import UserError
 from toolkit.language.tokenizer import Tokenizer
 from toolkit.types import Stage
@@ -35,8 +34,8 @@ class TranslationInputDataModule(BaseDataModule):
         self._names: list[str] = []
         texts: list[np.ndarray] = []
         cut = 0
-        for file in (file for path in paths for file in text_files(existing(path, "--input"), "**/*.txt")):
-            for number, line in enumerate(read_lines(file), start=1):
+        for file in input_files(paths):
+            for number, line in enumerate(map(str.strip, read_lines(file)), start=1):
                 if not line:
                     continue
                 try:

@@ -2,6 +2,8 @@
 
 from pathlib import Path
 
+import torch
+
 WORDS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "a", "the", "quick", "brown", "fox", "jumps", "over", "lazy", "dog", "good", "bad"]  # fmt: skip
 LETTERS = [chr(code) for code in range(ord("a"), ord("z") + 1)]
 
@@ -30,8 +32,8 @@ def tiny_bert(folder: Path, layers: int = 2) -> Path:
     return folder
 
 
-def tiny_gpt2(folder: Path) -> Path:
-    """Single bytes and the end of a text, two blocks, 16 wide."""
+def tiny_gpt2(folder: Path, dtype: str = "float32") -> Path:
+    """Single bytes and the end of a text, two blocks, 16 wide, with weights of a type."""
     import tokenizers
     import transformers
 
@@ -45,5 +47,5 @@ def tiny_gpt2(folder: Path) -> Path:
     config = transformers.GPT2Config(
         vocab_size=260, n_positions=256, n_embd=16, n_layer=2, n_head=2, bos_token_id=256, eos_token_id=256
     )
-    transformers.GPT2LMHeadModel(config).save_pretrained(folder)
+    transformers.GPT2LMHeadModel(config).to(getattr(torch, dtype)).save_pretrained(folder)
     return folder

@@ -6,6 +6,7 @@ import pytest
 
 from callbacks.media import Image
 from cli import main
+from toolkit.vision.image_classification import ImageClassification
 
 QUICK = ["--trainer.accelerator=cpu", "--trainer.max_epochs=1", "--trainer.limit_train_batches=2", "--wandb.enabled=false"]  # fmt: skip
 
@@ -28,7 +29,10 @@ def test_pictures_of_a_text_classifier(workdir: Path, monkeypatch: pytest.Monkey
         assert len(list((made.run_folder / "media" / key).iterdir())) == 1
 
 
-def test_data_that_does_not_know(workdir: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_data_that_does_not_know_is_refused_before_the_training(
+    workdir: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ImageClassification, "step", lambda *args: pytest.fail("trained before"))
     words = ["fit", "--model=ImageClassification", "--model.net=SmallCNN", "--data=DigitsDataModule", *QUICK]
     with pytest.raises(SystemExit):
         main([*words, "--trainer.callbacks=LengthHistogram"])

@@ -58,3 +58,5 @@ def test_mistakes() -> None:
     task = CASES[ImageClassification].build(CASES[ImageClassification].net())
     with pytest.raises(UserError, match="ImageClassification does not translate"):
         TranslatedTexts().setup(Any, task, "fit")  # type: ignore[arg-type]
+    with pytest.raises(UserError, match="TranslationLengths: ImageClassification does not translate"):
+        TranslationLengths().setup(Any, task, "fit")  # type: ignore[arg-type]

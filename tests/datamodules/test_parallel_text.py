@@ -41,6 +41,7 @@ def test_two_files_one_file_and_gzip_are_the_same(workdir: Path) -> None:
     write(a_de="eins\nzwei\n", a_en=" one\ntwo \r\n", a_tsv="eins\tone\nzwei\ttwo\n")
     for name in ("a.de", "a.tsv"):
         Path(f"{name}.gz").write_bytes(gzip.compress(Path(name).read_bytes()))
+    Path("a.de").write_text("eins\nzwei\n", encoding="utf-8-sig")
     expected = [("eins", "one"), ("zwei", "two")]
     for files in (["a.de", "a.en"], ["a.de.gz", "a.en"], ["a.tsv"], ["a.tsv.gz"]):
         assert read_pairs(files, "data") == expected
@@ -59,16 +60,23 @@ def test_an_empty_side_is_left_out_and_told(workdir: Path) -> None:
     write(a_de="eins\n\ndrei\n", a_en="one\ntwo\nthree\n")
     with pytest.warns(UserWarning, match="1 of 3 pairs of 'a.de' and 'a.en' have an empty side .* that of line 2"):
         assert read_pairs(["a.de", "a.en"], "data") == [("eins", "one"), ("drei", "three")]
+    write(a_tsv="eins\tone\n\ttwo\nzwei\t\ndrei\tthree\n")
+    with pytest.warns(UserWarning, match="2 of 4 pairs of 'a.tsv' have an empty side .* that of line 2"):
+        assert read_pairs(["a.tsv"], "data") == [("eins", "one"), ("drei", "three")]
 
 
 def test_bad_files(workdir: Path) -> None:
     write(a_tsv="eins\tone\nzwei\n", empty_de="", empty_en="", a_gz="no gzip")
+    packed = bytearray(gzip.compress(b"eins\n" * 100))
+    packed[12] ^= 0xFF
+    Path("damaged.gz").write_bytes(packed)
     Path("latin.de").write_bytes("eins\nzwei\nfünf\n".encode("latin-1"))
     for files, message in {
         ("a.tsv",): "'a.tsv', line 2: need source, tab, target, found 1 columns: 'zwei'",
         ("latin.de",): "'latin.de' is no UTF-8 text: line 3, byte 11 is 0xfc",
         ("none.de",): "none.de",
         ("a.gz",): "'a.gz' cannot be read",
+        ("damaged.gz",): "'damaged.gz' cannot be read",
         ("a", "b", "c"): r"need two aligned files, such as \[train.de, train.en\]",
     }.items():
         with pytest.raises(UserError, match=message):
@@ -101,6 +109,19 @@ def test_held_out_texts_are_distinct_and_seeded(workdir: Path) -> None:
     assert [len(pairs) for pairs in data.pairs.values()] == [24, 3, 3]
     with pytest.raises(UserError, match="2 different texts are too few"):
         of_lines(2)
+
+
+def test_a_test_file_leaves_the_training_pairs_to_training_and_validation(workdir: Path) -> None:
+    write(test_de="Zeile A\n", test_en="this is line A\n")
+    data = of_lines(test=["test.de", "test.en"])
+    assert [len(pairs) for pairs in data.pairs.values()] == [27, 3, 1]
+    assert data.pairs["test"] == [("Zeile A", "this is line A")]
+
+
+def test_a_character_that_cannot_be_spelled_is_told_with_its_pair(workdir: Path) -> None:
+    write(test_de="Zeile 99\nZeile \u00df\n", test_en="this is line 99\nthis is line 2\n")
+    with pytest.raises(UserError, match="test split: source of pair 2, 'Zeile ß': tokenizer: the character 'ß'"):
+        of_lines(test=["test.de", "test.en"], tokenizer=CharTokenizer(fallback=False))
 
 
 def test_copies_between_splits_are_told(workdir: Path) -> None:

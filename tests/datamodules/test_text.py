@@ -1,6 +1,8 @@
 """Text: splits that do not leak, blocks that count every token once, streams that continue, errors that say where."""
 
 import itertools
+import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -8,10 +10,12 @@ import numpy as np
 import pytest
 import torch
 
+from datamodules.corpus import TokenFiles
 from datamodules.lines import LinesDataModule
 from datamodules.sampler import BatchIndex, EvaluationSampler
 from datamodules.text import TextDataModule
 from datamodules.text_files import PIECE, read_document
+from datamodules.text_input import input_lines
 from datamodules.token_blocks import EvaluationBlocks, EvaluationStreams, TrainingBlocks, TrainingStreams
 from toolkit.errors import UserError
 from toolkit.language.char_tokenizer import CharTokenizer
@@ -158,7 +162,33 @@ def test_token_files_are_made_once_and_mapped(tmp_path: Path, monkeypatch: pytes
         assert data.vocabulary == plain.vocabulary
         for a, b in zip(batches(data), batches(plain), strict=True):
             assert torch.equal(a.token, b.token)
-    assert len(list((tmp_path / "cache").iterdir())) == 1
+    assert len(list((tmp_path / "cache").glob("[!.]*"))) == 1
+
+
+def test_own_splits_with_token_files_are_not_read_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for stage in ("train", "val"):
+        (tmp_path / f"{stage}.txt").write_text(f"{stage}: to be or not to be " * 10)
+    options: dict[str, Any] = {"path": str(tmp_path), "block_size": 8, "cache": str(tmp_path / "cache")}
+    TextDataModule(**options)
+    monkeypatch.setattr("datamodules.text_files._pieces", lambda *args: pytest.fail("read again"))
+    TextDataModule(**options)
+
+
+def test_token_files_are_made_by_one_process_while_others_wait(tmp_path: Path) -> None:
+    files = TokenFiles(str(tmp_path), "settings")
+    made = []
+
+    def make() -> tuple[CharTokenizer, Any]:
+        made.append(1)
+        time.sleep(0.05)
+        return CharTokenizer("ab"), {"train": iter([np.arange(2, dtype=np.uint16)])}
+
+    with ThreadPoolExecutor() as threads:
+        corpora = list(threads.map(lambda _: files.read_or_write(make), range(4)))
+    assert len(made) == 1
+    assert all(corpus.tokens["train"].tolist() == [0, 1] for corpus in corpora)
+    files.write(*make())  # as where there are no locks: those of the first one stay
+    assert [path.name for path in tmp_path.glob("[!.]*")] == [files.folder.name]
 
 
 def test_documents_are_read_in_pieces(tmp_path: Path) -> None:
@@ -169,6 +199,21 @@ def test_documents_are_read_in_pieces(tmp_path: Path) -> None:
     assert len(pieces) > 3
     assert "".join(pieces) == text
     assert pieces[0].endswith("\n")
+
+
+def test_marks_of_windows_are_no_text(tmp_path: Path) -> None:
+    """Prediction reads what training did."""
+    (tmp_path / "a.txt").write_bytes("\ufeffab\r\nba\r\n".encode() + b"ab ab\r\n" * 40)
+    lines = LinesDataModule(str(tmp_path / "a.txt"), val_size=0.4, test_size=0.0)
+    assert lines._corpus.tokenizer.arguments()["characters"] in " ab"  # of what is left for training
+    assert [line for _, line in input_lines([str(tmp_path / "a.txt")])] == ["ab", "ba", *["ab ab"] * 40]
+    stream = TextDataModule(str(tmp_path / "a.txt"), block_size=4)
+    assert stream._corpus.tokenizer.arguments()["characters"] == "\n\r ab"  # a stream keeps how its lines end
+    (tmp_path / "folder").mkdir()
+    with pytest.raises(
+        UserError, match=r"--input: no file below .* matches '\*\*/\*.txt'; .* Name the files themselves"
+    ):
+        list(input_lines([str(tmp_path / "folder")]))
 
 
 def test_lines_are_samples_and_stand_once(tmp_path: Path) -> None:
@@ -209,8 +254,12 @@ def test_mistakes(tmp_path: Path) -> None:
         (tmp_path / f"{name}.txt").write_bytes(content)
     (tmp_path / "folder").mkdir()
     (tmp_path / "folder" / "a.md").write_text("a")
+    (tmp_path / "twice" / "train").mkdir(parents=True)
+    for name in ("train/a", "train", "val"):
+        (tmp_path / "twice" / f"{name}.txt").write_text(name)
     for name, options, message in [
         ("empty.txt", {}, "is empty; give a file with text"),
+        ("twice", {}, "has 'train.txt' and 'train', which would both be the train split"),
         ("latin.txt", {}, r"is no UTF-8 text: byte 303 is 0xe9 \(invalid continuation byte\).*iconv"),
         ("latin.txt", {"cache": str(tmp_path / "cache")}, "byte 303"),
         ("missing.txt", {}, "no such file or folder"),
@@ -224,6 +273,8 @@ def test_mistakes(tmp_path: Path) -> None:
             TextDataModule(str(tmp_path / name), **options)
     with pytest.raises(UserError, match="training split has 8 tokens, less than a block of 64"):
         TextDataModule(str(tmp_path / "short.txt")).dataset("train")
+    with pytest.raises(UserError, match=r"237 tokens, less than a block of 8 for each of 64 streams; .* or batch_size"):
+        TextDataModule(str(tmp_path / "good.txt"), block_size=8, streams=True).dataset("train")
     with pytest.raises(UserError, match="too few to hold some out"):
         LinesDataModule(str(tmp_path / "short.txt"))
     (tmp_path / "folder" / "b.md").write_text("bb")

@@ -92,6 +92,9 @@ def test_an_unseen_label_is_named_with_its_place(table: Path) -> None:
         ("a.csv", b"text,label\nx,1\ncaf\xe9,1\n", r"a.csv:3: byte 18 of the file is 0xe9.*iconv"),
         ("a.jsonl", b'{"text": "x", "label": 1}\n{', r"a.jsonl:2: the line is no JSON"),
         ("a.jsonl", b'{"text": "x"}\n', r"a.jsonl:1: the object has no 'label', only text"),
+        ("a.jsonl", b'{"text": null, "label": 1}\n', r"a.jsonl:1: the row has no text"),
+        ("a.jsonl", b'{"text": "a\\ud83d", "label": 1}', r"a.jsonl:1: .*'\\ud83d' at position 1 is half a character"),
+        ("a.csv", b"\xef\xbb\xbftext,label\ncaf\xe9,1\n", r"a.csv:2: byte 17 of the file is 0xe9"),
         ("a.jsonl", b"[1]\n", r"a.jsonl:1: the object has no 'text', only list"),
         ("a.xlsx", b"x", r"must end in one of .csv"),
         ("a.seq.in", b"x\ny\n", "needs its labels beside it"),
@@ -208,11 +211,20 @@ def test_baselines(table: Path) -> None:
     assert linear.metrics["acc"] == 1.0
 
 
+def test_texts_without_a_word_have_no_linear_baseline(tmp_path: Path) -> None:
+    (tmp_path / "train.csv").write_text("text,label\n" + "".join(f"{'!' * n},{n % 2}\n" for n in range(1, 41)))
+    data = TextClassificationDataModule(str(tmp_path / "train.csv"), tokenizer=CharTokenizer())
+    baseline = data.baseline("val")
+    assert baseline.metrics["acc"] == 0.5
+    assert baseline.others == ()
+
+
 def test_unlabelled_texts_have_the_label_that_counts_nowhere(table: Path) -> None:
     from datamodules.text_lines_input import TextLinesInputDataModule
 
-    (table / "in.txt").write_text("a film\n\nanother\n")
+    (table / "in.txt").write_text("\ufeffa film \r\n \r\nanother\r\n", encoding="utf-8", newline="")
     data = TextLinesInputDataModule([str(table / "in.txt")], CharTokenizer(), 100)
+    assert data._texts.length.tolist() == [6, 7]
     batch = next(iter(data.predict_dataloader()))
     assert batch.label.tolist() == [IGNORE_LABEL] * 2
     assert [data.sample_name(n) for n in range(2)] == [f"{table / 'in.txt'}:{n}" for n in (1, 3)]

@@ -6,6 +6,7 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
+from lightning.pytorch.utilities import rank_zero_warn
 from torch import Tensor, nn
 from torchmetrics import MetricCollection
 
@@ -15,6 +16,7 @@ from toolkit.language.networks.language_network import LanguageNetwork, State
 from toolkit.language.text_generator import Sampling, TextGenerator
 from toolkit.language.tokenizer import restore
 from toolkit.metrics.text_scores import BitsPerByte, Perplexity
+from toolkit.nn.lora import is_linear
 from toolkit.nn.precision import at_least_float32
 from toolkit.task import SchedulerConfig, Task
 from toolkit.types import IGNORE_LABEL, Stage, StepOutput, TextBatch, TextScore
@@ -83,6 +85,9 @@ class LanguageModel(Task, TextGenerator):
         state = self._states.get(place) if batch.continues and self.net.carries_state else None
         if state is not None:
             state = tuple(part.to(batch.token.device) for part in state)  # from a checkpoint, it is on the CPU
+        if state is not None and len(state[0]) != len(batch.token):  # of a checkpoint, as all batches are alike
+            _tell_lost_state(f"{len(state[0])} rows a device, and a batch {len(batch.token)}")
+            state = None
         logits, after = self.net(batch.token, state)
         if self.net.carries_state:
             assert after is not None
@@ -134,11 +139,12 @@ class LanguageModel(Task, TextGenerator):
 
         Vectors (biases, gains) do not decay.
         """
-        layers = {id(p) for m in self.modules() if isinstance(m, (nn.Linear, nn.RNNBase)) for p in m.parameters()}
+        layers = {id(p) for m in self.modules() if is_linear(m) or isinstance(m, nn.RNNBase) for p in m.parameters()}
+        layers -= {id(p) for table in self.net.tables() for p in table.parameters()}
         kinds: dict[str, list[Tensor]] = {"hidden": [], "table": [], "vector": []}
         for parameter in self.parameters():
             if parameter.requires_grad:
-                is_hidden = parameter.ndim == 2 and id(parameter) in layers and len(parameter) != self.tokenizer.size
+                is_hidden = parameter.ndim == 2 and id(parameter) in layers
                 kinds["vector" if parameter.ndim < 2 else "hidden" if is_hidden else "table"].append(parameter)
         groups: list[dict[str, Any]] = [
             {"params": kinds["hidden"], "hidden": True},
@@ -159,5 +165,12 @@ class LanguageModel(Task, TextGenerator):
         super().on_load_checkpoint(checkpoint)
         if self._trainer is not None and self.trainer.state.fn == "fit" and "carried_state" in checkpoint:
             rank, ranks = self.trainer.global_rank, self.trainer.world_size
+            if rows := len(checkpoint["carried_state"][0]) % ranks:
+                _tell_lost_state(f"{rows} rows more than {ranks} devices can share evenly")
+                return
             own = [part.chunk(ranks)[rank] for part in checkpoint["carried_state"]]
             self._states["train"] = tuple(part.clone() for part in own)
+
+
+def _tell_lost_state(why: str) -> None:
+    rank_zero_warn(f"streams: the checkpoint's state has {why}; training goes on from an empty state.")

@@ -1,6 +1,7 @@
 """The tokens that a pretrained model knows. Shape legend: N tokens, V vocabulary."""
 
 import json
+import re
 from collections.abc import Iterable, Sequence
 from functools import cached_property
 from typing import Any, Self
@@ -11,6 +12,8 @@ from toolkit.errors import UserError
 from toolkit.language.byte_pair_tokenizer import _byte_of_character, _library
 from toolkit.language.tokenizer import Tokenizer
 from toolkit.nn.hub import pretrained_file, read_architecture
+
+SINGLE_BYTE = re.compile("<0x[0-9A-F]{2}>")
 
 
 class PretrainedTokenizer(Tokenizer):
@@ -93,7 +96,11 @@ class PretrainedTokenizer(Tokenizer):
         return spelled
 
     def spell(self) -> list[bytes]:
-        """Exact where tokens are bytes; else their text, with a space where a word begins."""
+        """Exact where tokens are bytes; else their text, with a space where a word begins.
+
+        SentencePiece writes the bytes of what it has no piece for as ``<0x0A>`` (Kudo and Richardson, "SentencePiece",
+        EMNLP 2018, Demo).
+        """
         size = 1 + max(self._fast.get_vocab(with_added_tokens=True).values())
         tokens = [self._fast.id_to_token(number) or "" for number in range(size)]
         if self._is_of_bytes:
@@ -103,8 +110,14 @@ class PretrainedTokenizer(Tokenizer):
                 token.encode() if number in added else bytes(byte_of[c] for c in token)
                 for number, token in enumerate(tokens)
             ]
+        model = json.loads(self.model)["model"]
+        is_byte = SINGLE_BYTE.fullmatch if model.get("byte_fallback") else lambda token: None
+        inside = model.get("continuing_subword_prefix") or ""
         return [
-            token[2:].encode() if token.startswith("##") else token.replace("\u2581", " ").encode() for token in tokens
+            bytes([int(token[3:5], 16)])
+            if is_byte(token)
+            else token.removeprefix(inside).replace("\u2581", " ").encode()
+            for token in tokens
         ]
 
     @cached_property

@@ -12,7 +12,8 @@ from torch import Tensor
 
 from toolkit.errors import UserError
 from toolkit.keys import keyed_uniform, sample_keys
-from toolkit.language.tokenizer import Tokenizer
+from toolkit.language.tokenizer import Tokenizer, refuse_half_characters
+from toolkit.nn.precision import float64
 
 DRAW = 201
 """Stream of `toolkit.keys`."""
@@ -46,12 +47,12 @@ class Sampling:
             raise UserError(f"top_p: need 0 < top_p <= 1, got {self.top_p}.")
 
     def probability(self, logits: Tensor) -> Tensor:
-        """Of each next token: ``(B, V)``, float64, for logits ``(B, V)``.
+        """Of each next token: ``(B, V)``, as `toolkit.nn.precision.float64`, for logits ``(B, V)``.
 
         >>> Sampling(top_k=1).probability(torch.tensor([[0.0, 2.0, 1.0]])).tolist()
         [[0.0, 1.0, 0.0]]
         """
-        logits = logits.double()
+        logits = float64(logits)
         if self.temperature == 0:
             return torch.nn.functional.one_hot(logits.argmax(dim=1), logits.shape[1]).double()
         logits = logits / self.temperature
@@ -69,9 +70,9 @@ class Sampling:
     def draw(self, logits: Tensor, uniform: Tensor) -> Tensor:
         """Tokens ``(B,)`` for logits ``(B, V)``, by uniform numbers ``(B,)`` in ``[0, 1)``."""
         cumulated = self.probability(logits).cumsum(dim=1)  # (B, V)
-        place = uniform.double() * cumulated[:, -1]
-        token = torch.searchsorted(cumulated, place[:, None], right=True)[:, 0]
-        return token.clamp(max=logits.shape[1] - 1)
+        place = float64(uniform)[:, None] * cumulated[:, -1:]
+        token = torch.searchsorted(cumulated, place, right=True)[:, 0]
+        return token.clamp(max=logits.shape[1] - 1).to(logits.device)
 
 
 class TextGenerator(ABC):
@@ -96,8 +97,9 @@ class TextGenerator(ABC):
         """What a text begins with: the end of the document before, where there is one, then the text.
 
         Raises:
-            UserError: The vocabulary cannot spell it.
+            UserError: The vocabulary cannot spell it, or it is no Unicode.
         """
+        refuse_half_characters(text)
         tokens = [int(token) for token in self.tokenizer.encode(text)]
         return tokens if tokens and self.tokenizer.end is None else [first_token(self.tokenizer), *tokens]
 

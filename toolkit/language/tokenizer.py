@@ -91,6 +91,23 @@ class Tokenizer(ABC):
         return {"class_path": f"{cls.__module__}.{cls.__qualname__}", "init_args": self.arguments()}
 
 
+def refuse_half_characters(text: str) -> None:
+    r"""Refuse what Python's strings may hold and UTF-8 may not: JSON and the command line bring it in.
+
+    Raises:
+        UserError: A surrogate stands alone; with its position.
+
+    >>> refuse_half_characters("ok \U0001f600")
+    """
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        raise UserError(
+            f"tokenizer: {text[error.start]!r} at position {error.start} is half a character (a lone surrogate), which "
+            "UTF-8 cannot write; mend the text or leave it out."
+        ) from error
+
+
 def restore(vocabulary: Mapping[str, Any]) -> Tokenizer:
     """The tokenizer of `Tokenizer.vocabulary`.
 

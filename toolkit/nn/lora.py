@@ -93,7 +93,7 @@ def add_adapters(network: nn.Module, lora: LoRA, inside: set[int] | None = None)
     layers = {
         name: module
         for name, module in network.named_modules()
-        if (_is_linear(module) or _is_convolution(module)) and (inside is None or id(module) in inside)
+        if (is_linear(module) or _is_convolution(module)) and (inside is None or id(module) in inside)
     }
     named = [name for name in layers if lora.targets is None or name.endswith(tuple(lora.targets))]
     targets = [name for name in named if name not in refused]
@@ -131,7 +131,8 @@ def merge_adapters(network: nn.Module) -> int:
     return len(adapted)
 
 
-def _is_linear(module: nn.Module) -> bool:
+def is_linear(module: nn.Module) -> bool:
+    """Whether it is a linear layer, torch's or GPT-2's."""
     return isinstance(module, nn.Linear) or type(module).__name__ == "Conv1D"
 
 

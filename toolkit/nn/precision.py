@@ -11,3 +11,12 @@ def at_least_float32(x: Tensor) -> Tensor:
     torch.float32
     """
     return x.to(torch.promote_types(x.dtype, torch.float32))
+
+
+def float64(x: Tensor) -> Tensor:
+    """In 64 bits; on the CPU if it lies on an Apple GPU, which has none.
+
+    >>> float64(torch.zeros(1)).dtype
+    torch.float64
+    """
+    return (x.cpu() if x.device.type == "mps" else x).double()

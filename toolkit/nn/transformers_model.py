@@ -14,7 +14,7 @@ Attention = Literal["sdpa", "eager"]
 
 
 def build_model(architecture: dict[str, Any], kind: Kind, attention: Attention) -> nn.Module:
-    """A model with random weights.
+    """A model with random weights, float32 whatever its file says: by what it is trained is the Trainer's precision.
 
     Args:
         architecture: Its ``config.json``.
@@ -33,7 +33,7 @@ def build_model(architecture: dict[str, Any], kind: Kind, attention: Attention) 
         raise UserError(f"pretrained: transformers cannot build this model: {str(error).splitlines()[0]}") from error
     if getattr(model, "pooler", None) is not None:
         model.pooler = None  # a layer for the first training's task, which would stay without a gradient
-    built: nn.Module = model
+    built: nn.Module = model.float()
     return built
 
 
@@ -70,15 +70,30 @@ def pretrained_weights(pretrained: str, kind: Kind) -> dict[str, Tensor]:
     return {name: weight for name, weight in state.items() if not name.startswith("pooler.")}
 
 
-def blocks_of(model: nn.Module) -> nn.ModuleList:
-    """The list of a model's blocks."""
-    depth: int = model.config.num_hidden_layers  # type: ignore[union-attr,assignment]
-    return next(part for part in model.modules() if isinstance(part, nn.ModuleList) and len(part) == depth)
+def longest_text(model: nn.Module) -> int | None:
+    """How many tokens a model has positions for; None: any number.
+
+    Those of RoBERTa's kin begin behind the number of the padding.
+    """
+    positions: int | None = getattr(model.config, "max_position_embeddings", None)
+    for name, part in model.named_modules():
+        is_table = name.endswith("position_embeddings") and isinstance(part, nn.Embedding)
+        if positions is not None and is_table and part.padding_idx is not None:
+            return positions - int(part.padding_idx) - 1
+    return positions
 
 
 def model_stages(model: nn.Module) -> list[list[nn.Module]]:
-    """What comes before the blocks, each block, and what comes behind them."""
-    blocks = blocks_of(model)
+    """What comes before the blocks, each block, and what comes behind them.
+
+    A model whose blocks are no list of as many, such as ALBERT, which goes through one block again and again, is a
+    single stage with nothing behind.
+    """
+    depth: int = model.config.num_hidden_layers  # type: ignore[union-attr,assignment]
+    lists = (part for part in model.modules() if isinstance(part, nn.ModuleList) and len(part) == depth)
+    blocks = next(lists, None)
+    if blocks is None:
+        return [[model], []]
     inside = {id(part) for part in blocks.modules()}
     before: list[nn.Module] = []
     behind: list[nn.Module] = []

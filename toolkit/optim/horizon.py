@@ -103,13 +103,15 @@ class HorizonScheduler(LRScheduler, ABC):
 
     def state_dict(self) -> dict[str, Any]:
         """The position and the horizon; the shape of the curve is in the arguments."""
-        names = ("last_epoch", "base_lrs", "total_steps", "_step_count")
+        names = ("last_epoch", "total_steps", "_step_count")
         return {name: getattr(self, name) for name in names}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Go on from a stored position; a horizon that is already set wins over the stored one."""
+        """Go on from a stored position; learning rates and horizon that are already set win over the stored ones."""
         told = self.total_steps
-        super().load_state_dict(state_dict)
+        super().load_state_dict({name: state_dict[name] for name in self.state_dict()})
+        for group, base in zip(self.optimizer.param_groups, self.base_lrs, strict=True):
+            group["initial_lr"] = base  # the optimizer's own state has brought the stored one
         if told is not None and told != state_dict["total_steps"]:
             self.total_steps = told
             rank_zero_info(

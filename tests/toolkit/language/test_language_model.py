@@ -3,11 +3,13 @@
 import csv
 import math
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
 import torch.nn.functional as F
+from lightning.pytorch.plugins import Precision
 
 import toolkit
 from cli import main
@@ -111,6 +113,26 @@ def test_gradients_stop_at_the_border_of_a_batch() -> None:
     loss.backward()  # a graph that went back would have been freed
 
 
+def test_a_resume_with_other_batches_begins_from_an_empty_state_and_says_so_once() -> None:
+    task = task_of("lstm")
+    task.step(batch_of(task, TEXT[:20], rows=2), "train")
+    other = batch_of(task, TEXT[:40], rows=4, continues=True)
+    with pytest.warns(UserWarning, match="state has 2 rows a device, and a batch 4; .* from an empty state"):
+        loss = task.step(other, "train").loss
+    torch.testing.assert_close(loss, task.step(other._replace(continues=False), "val").loss)
+    task.step(other, "train")  # a warning would be an error
+
+
+def test_a_state_that_the_devices_cannot_share_is_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    task = task_of("lstm")
+    checkpoint = {"state_dict": task.state_dict(), "carried_state": [torch.zeros(4, 1, 16)] * 2}
+    places = {"global_rank": 2, "world_size": 3, "precision_plugin": Precision()}
+    task._trainer = SimpleNamespace(state=SimpleNamespace(fn="fit"), **places)  # type: ignore[assignment]
+    with pytest.warns(UserWarning, match="1 rows more than 3 devices can share evenly"):
+        task.on_load_checkpoint(checkpoint)
+    assert "train" not in task._states
+
+
 def test_a_bad_state_does_not_outlive_its_step() -> None:
     task = task_of("lstm")
     with torch.no_grad():
@@ -139,6 +161,7 @@ def test_vectors_do_not_decay() -> None:
 def test_muon_takes_the_matrices_between_tables_and_logits() -> None:
     tokenizer = task_of().tokenizer
     net = GPT(tokenizer.size, 8, 16, 1, 2, tied=False)
+    net.blocks[0].mlp.fc = torch.nn.Linear(16, tokenizer.size)  # as many rows as the tables have
     task = LanguageModel(net, tokenizer.vocabulary(), optimizer=MuonAdamW)
     optimizer = task.configure_optimizers()
     assert isinstance(optimizer, MuonAdamW)
@@ -186,6 +209,11 @@ def test_writing_ends_with_the_document() -> None:
     texts = task.write("", tokens=200, count=5)
     assert any(len(text) < 150 for text in texts)
     assert ["".join(task.stream("", 200, number)) for number in range(5)] == texts
+
+
+def test_a_prompt_that_is_no_unicode_is_refused() -> None:
+    with pytest.raises(UserError, match=r"'\\udce9' at position 3 is half a character"):
+        task_of().prompt("caf\udce9")  # as Python reads a terminal's Latin-1
 
 
 @pytest.mark.parametrize(

@@ -56,6 +56,24 @@ def test_bytes_are_spelled_without_loss(folder: Path) -> None:
     assert tokenizer.token_bytes()[256] == 0
 
 
+def test_single_bytes_of_sentencepiece_are_spelled_as_what_they_stand_for(tmp_path: Path) -> None:
+    from tokenizers import Tokenizer, decoders, models, normalizers
+
+    pieces = ["<unk>", *(f"<0x{value:02X}>" for value in range(256)), "\u2581", "a", "#", "##", "\u2581a"]
+    vocabulary = {piece: number for number, piece in enumerate(pieces)}
+    merges = [("#", "#"), ("\u2581", "a")]
+    fast = Tokenizer(models.BPE(vocabulary, merges, unk_token="<unk>", byte_fallback=True))
+    fast.normalizer = normalizers.Replace(" ", "\u2581")
+    fast.decoder = decoders.Sequence([decoders.Replace("\u2581", " "), decoders.ByteFallback(), decoders.Fuse()])
+    fast.save(str(tmp_path / "tokenizer.json"))
+    (tmp_path / "config.json").write_text('{"model_type": "llama"}')
+    tokenizer = PretrainedTokenizer(str(tmp_path))
+    text = "a a\n##é"
+    tokens = tokenizer.encode(text).tolist()
+    assert len(tokens) == 6
+    assert b"".join(tokenizer.spelling[token] for token in tokens).decode() == text == tokenizer.decode(tokens)
+
+
 def test_tokenizers_that_cannot_be_had(folder: Path, tmp_path: Path) -> None:
     with pytest.raises(UserError, match="knows no end of a text"):
         PretrainedTokenizer(str(folder / "bert")).trained([], "")
@@ -96,6 +114,25 @@ def test_it_is_the_published_model(folder: Path) -> None:
     greedy = task.write("abc", 5, sampling=Sampling(temperature=0))
     ids = published.generate(torch.tensor([[64, 65, 66]]), max_new_tokens=5, do_sample=False, pad_token_id=256)
     assert greedy == [task.tokenizer.decode(ids[0, 3:].tolist())]
+
+
+def test_a_model_that_was_published_in_half_precision_is_trained_in_float32(tmp_path: Path) -> None:
+    net = PretrainedCausal(257, str(tiny_gpt2(tmp_path / "half", "bfloat16")))
+    assert net.architecture["dtype"] == "bfloat16"
+    assert {parameter.dtype for parameter in net.parameters()} == {torch.float32}
+    net(torch.zeros(1, 3, dtype=torch.long))[0].sum().backward()
+
+
+def test_muon_takes_its_hidden_matrices_and_no_table(folder: Path) -> None:
+    """Whose vocabulary of 260 was rounded up, and is tied; the layers are the package's own kind."""
+    net = PretrainedCausal(257, str(folder / "gpt2"))
+    task = LanguageModel(net, PretrainedTokenizer(str(folder / "gpt2")).vocabulary())
+    names = {id(parameter): name for name, parameter in net.model.named_parameters()}
+    hidden, table, _ = ([names[id(parameter)] for parameter in group["params"]] for group in task.parameter_groups())
+    assert {name.rpartition(".")[0].split(".", 3)[-1] for name in hidden} == {
+        "attn.c_attn", "attn.c_proj", "mlp.c_fc", "mlp.c_proj"
+    }  # fmt: skip
+    assert table == ["transformer.wte.weight", "transformer.wpe.weight"]
 
 
 def test_fine_tuned_with_adapters_and_sampled_without_the_folder(folder: Path, workdir: Path, capsys: Any) -> None:

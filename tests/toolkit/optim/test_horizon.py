@@ -92,6 +92,19 @@ def test__longer_horizon_wins_over_the_checkpoints(caplog, monkeypatch):
     assert _train(scheduler, 100) == whole[100:]
 
 
+@pytest.mark.parametrize("older", [False, True])
+def test__learning_rates_given_now_win_over_the_checkpoints(older):
+    first = WarmupCosine(_optimizer(1.0, 0.1), warmup=0.1, total_steps=100)
+    _train(first, 37)
+    second = WarmupCosine(_optimizer(4.0, 0.2), warmup=0.1, total_steps=100)  # as of groups by stage: each its own
+    second.optimizer.load_state_dict(first.optimizer.state_dict())
+    second.load_state_dict(first.state_dict() | ({"base_lrs": [1.0, 0.1]} if older else {}))
+    whole = _train(WarmupCosine(_optimizer(4.0, 0.2), warmup=0.1, total_steps=100), 100)
+    assert second.get_last_lr() == whole[37]
+    assert _train(second, 63) == whole[37:]
+    assert [group["initial_lr"] for group in second.optimizer.param_groups] == [4.0, 0.2]
+
+
 def test__checkpoints_horizon_serves_where_none_is_told():
     first = WarmupCosine(_optimizer(), total_steps=100)
     _train(first, 10)

@@ -204,6 +204,10 @@ class GPT(LanguageNetwork):
         logits: Tensor = F.linear(x, self.embedding.weight) if self.head is None else self.head(x)  # (B, T, V)
         return logits, None if state is None else tuple(caches)
 
+    def tables(self) -> list[nn.Module]:
+        """Embeddings and head."""
+        return [self.embedding] if self.head is None else [self.embedding, self.head]
+
     def empty_state(self, batch_size: int) -> State:
         """Keys and values of no token."""
         weight = self.embedding.weight
@@ -212,12 +216,15 @@ class GPT(LanguageNetwork):
 
 
 def attend(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, dropout: float, is_causal: bool) -> Tensor:
-    """Scaled dot-product attention; on a CPU in float32, whose backward pass takes a seventh of bfloat16's there."""
-    if q.device.type != "cpu" or q.dtype not in (torch.bfloat16, torch.float16):
+    """Scaled dot-product attention; on a CPU in float32, whose backward pass takes a seventh of bfloat16's there.
+
+    The values tell the precision that was asked for: rotation has made queries and keys float32.
+    """
+    if v.device.type != "cpu" or v.dtype not in (torch.bfloat16, torch.float16):
         return F.scaled_dot_product_attention(q, k, v, mask, dropout, is_causal)
     with torch.autocast("cpu", enabled=False):
         wide = F.scaled_dot_product_attention(q.float(), k.float(), v.float(), mask, dropout, is_causal)
-    return wide.to(q.dtype)
+    return wide.to(v.dtype)
 
 
 def rotate(x: Tensor, rotation: Tensor) -> Tensor:

@@ -30,5 +30,9 @@ class LanguageNetwork(nn.Module, ABC):
         """
 
     @abstractmethod
+    def tables(self) -> list[nn.Module]:
+        """The parts whose weights have a row for each token of the vocabulary, which Muon leaves to AdamW."""
+
+    @abstractmethod
     def empty_state(self, batch_size: int) -> State:
         """The state before the first token."""

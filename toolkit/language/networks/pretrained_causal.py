@@ -100,6 +100,12 @@ class PretrainedCausal(LanguageNetwork, PretrainedNetwork, Staged):
         after = tuple(part for layer in cache.layers for part in (layer.keys, layer.values))
         return output.logits[..., : self.vocabulary_size], after
 
+    def tables(self) -> list[nn.Module]:
+        """Embeddings and head, which may share their weights."""
+        model: Any = self.model
+        parts = (model.get_input_embeddings(), model.get_output_embeddings())
+        return [part for part in parts if part is not None]
+
     def empty_state(self, batch_size: int) -> State:
         """Keys and values of no token."""
         config: Any = self.model.config

@@ -13,7 +13,7 @@ from toolkit.nn.hub import read_architecture, source_of
 from toolkit.nn.lora import LoRA, add_adapters
 from toolkit.nn.pretrained import PretrainedNetwork, pretrained_enabled
 from toolkit.nn.taken_weights import Transfer
-from toolkit.nn.transformers_model import Attention, build_model, model_stages, pretrained_weights
+from toolkit.nn.transformers_model import Attention, build_model, longest_text, model_stages, pretrained_weights
 
 
 class PretrainedEncoder(TextNetwork, PretrainedNetwork, Staged):
@@ -58,7 +58,7 @@ class PretrainedEncoder(TextNetwork, PretrainedNetwork, Staged):
         config: Any = encoder.config
         super().__init__(num_classes, config.hidden_size, dropout)
         self.pretrained, self.architecture = pretrained, architecture
-        self.max_length = getattr(config, "max_position_embeddings", None)
+        self.max_length = longest_text(encoder)
         self.encoder = encoder
         self.pooling = Pooling(config.hidden_size, pooling)
         if cosine_scale is not None:

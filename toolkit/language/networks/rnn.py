@@ -85,6 +85,10 @@ class RNN(LanguageNetwork):
         ends = after if isinstance(after, tuple) else (after,)
         return logits, tuple(part.transpose(0, 1) for part in ends)
 
+    def tables(self) -> list[nn.Module]:
+        """Embeddings and head."""
+        return [self.embedding] if self.head is None else [self.embedding, self.head]
+
     def empty_state(self, batch_size: int) -> State:
         """Zeros."""
         zero = self.embedding.weight.new_zeros(batch_size, self.layers, self.hidden)

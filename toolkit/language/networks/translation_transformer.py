@@ -232,9 +232,10 @@ class TranslationTransformer(TranslationNetwork):
 
 def sinusoids(first: int, length: int, width: int, like: Tensor) -> Tensor:
     """Positions from ``first`` on, ``(length, C)``: sines, then cosines of wavelengths from 2 pi to 20,000 pi."""
-    frequency = 10_000.0 ** (-torch.arange(0, width, 2, device=like.device).double() / width)  # (C/2,)
-    angle = torch.arange(first, first + length, device=like.device).double()[:, None] * frequency
-    return torch.cat([angle.sin(), angle.cos()], dim=1).to(like.dtype)
+    device = torch.device("cpu") if like.device.type == "mps" else like.device  # Apple's GPUs have no float64
+    frequency = 10_000.0 ** (-torch.arange(0, width, 2, device=device).double() / width)  # (C/2,)
+    angle = torch.arange(first, first + length, device=device).double()[:, None] * frequency
+    return torch.cat([angle.sin(), angle.cos()], dim=1).to(like.dtype).to(like.device)
 
 
 def _check(source: int, target: int, dim: int, encoder_depth: int, decoder_depth: int, heads: int, tied: Tied) -> None:

@@ -2,9 +2,11 @@
 
 import math
 from collections.abc import Callable
+from typing import Any, Literal
 
 import pytest
 import torch
+import torch.nn.functional as F
 
 from toolkit.errors import UserError
 from toolkit.language.networks.gpt import GPT, attend, rotate
@@ -47,6 +49,23 @@ def test_a_future_token_changes_no_earlier_logit(build: Callable[[], LanguageNet
         after, _ = net(changed)
         torch.testing.assert_close(after[:, :t], before[:, :t], rtol=0, atol=1e-12)
         assert (after[:, t] - before[:, t]).abs().amax() > 1e-3
+
+
+@pytest.mark.parametrize("positions", ["learned", "rotary"])
+def test_attention_on_a_cpu_is_computed_in_float32_under_autocast(
+    positions: Literal["learned", "rotary"], token: torch.Tensor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen = []
+    whole = F.scaled_dot_product_attention
+
+    def noted(q: torch.Tensor, *args: Any) -> torch.Tensor:
+        seen.append((q.dtype, torch.is_autocast_enabled("cpu")))
+        return whole(q, *args)
+
+    monkeypatch.setattr("torch.nn.functional.scaled_dot_product_attention", noted)
+    with torch.autocast("cpu", torch.bfloat16):
+        GPT(V, T, dim=16, depth=1, heads=2, positions=positions)(token)
+    assert seen == [(torch.float32, False)]
 
 
 @everyone
