@@ -15,6 +15,7 @@ from toolkit.language.tokenizer import restore
 from toolkit.language.translation_search import beam_search, greedy_search
 from toolkit.losses.label_smoothing import label_smoothed_nats
 from toolkit.metrics.translation_scores import BLEU, CHRF
+from toolkit.nn.layer_decay import parameter_groups
 from toolkit.task import SchedulerConfig, Task
 from toolkit.types import IGNORE_LABEL, Stage, StepOutput, TranslationBatch, Translations
 
@@ -24,7 +25,7 @@ class Translation(Task):
 
     Sutskever et al., "Sequence to Sequence Learning with Neural Networks", NeurIPS 2014. The loss that is minimised has
     smoothed labels; every other one has not. Validation translates greedily, test and `predict` with a beam. BLEU and
-    chrF are those of the whole set.
+    chrF are those of the whole set. Weights of two and more dimensions decay; biases and gains do not.
 
     Args:
         net: Source tokens, and target tokens so far, to the logits of the next.
@@ -82,6 +83,10 @@ class Translation(Task):
                 "trainer.strategy: Translation searches on each device by itself, which needs whole weights there; "
                 "write strategy: ddp."
             )
+
+    def parameter_groups(self) -> list[dict[str, Any]]:
+        """Matrices, and vectors (biases, gains), which do not decay."""
+        return parameter_groups(self.net)
 
     def step(self, batch: TranslationBatch, stage: Stage) -> StepOutput:
         """Mean loss of a token; in evaluation also the translations."""

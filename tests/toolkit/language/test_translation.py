@@ -50,6 +50,14 @@ def test_smoothed_in_training_and_plain_in_evaluation(data: ParallelTextDataModu
     assert list(task.means("val").compute()) == ["loss"]
 
 
+def test_vectors_do_not_decay(data: ParallelTextDataModule) -> None:
+    task = build(data, optimizer=lambda groups: torch.optim.AdamW(groups, weight_decay=0.3))
+    matrices, vectors = task.configure_optimizers().param_groups
+    assert (matrices["weight_decay"], vectors["weight_decay"]) == (0.3, 0.0)
+    assert {p.ndim < 2 for p in matrices["params"]} == {False}
+    assert {p.ndim < 2 for p in vectors["params"]} == {True}
+
+
 def test_scores_are_of_the_greedy_translations_and_the_references(data: ParallelTextDataModule) -> None:
     task, batch = build(data).eval(), batch_of(data)
     found = task.step(batch, "val").prediction
