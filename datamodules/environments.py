@@ -12,7 +12,7 @@ import gymnasium
 from gymnasium.error import DependencyNotInstalled
 from gymnasium.spaces import Box, Discrete
 from gymnasium.vector import AsyncVectorEnv, AutoresetMode, SyncVectorEnv, VectorEnv
-from gymnasium.wrappers import AtariPreprocessing, ClipReward, FrameStackObservation
+from gymnasium.wrappers import AtariPreprocessing, ClipReward, FrameStackObservation, TimeLimit
 
 from toolkit.allow_list import allowed_packages, is_allowed
 from toolkit.commands.messages import did_you_mean
@@ -21,6 +21,8 @@ from toolkit.errors import UserError
 Wrapper = Callable[[gymnasium.Env], gymnasium.Env]
 TIME_LIMIT = 1000
 """Steps of an episode where neither environment nor config sets a limit; a greedy policy may walk in circles."""
+ATARI_TIME_LIMIT = 27_000
+"""Likewise of Atari's agents, whose steps are four frames: half an hour of play (Mnih et al., 2015)."""
 
 
 @dataclass(frozen=True)
@@ -31,7 +33,8 @@ class Environments:
         env_id: Registered with gymnasium; ``module:Name-v0`` imports the module first.
         options: Arguments of the environment.
         wrappers: Put around it, in this order.
-        max_episode_steps: After which an episode is cut; the environment's own if None, 1000 where it has none.
+        max_episode_steps: After which an episode is cut; the environment's own if None, 1000 where it has none. Of
+            Atari the agent's steps, each of four frames, and 27,000 if None.
         atari: Whether to treat it as the Atari agents do.
     """
 
@@ -115,7 +118,9 @@ class Environments:
         name = _registered(self.env_id)
         try:
             limit = self.max_episode_steps
-            if limit is None and gymnasium.spec(name).max_episode_steps is None:
+            if self.atari:
+                limit = -1  # none: it goes around the frame skip
+            elif limit is None and gymnasium.spec(name).max_episode_steps is None:
                 limit = TIME_LIMIT
             return gymnasium.make(name, max_episode_steps=limit, **options)
         except DependencyNotInstalled as error:
@@ -143,6 +148,7 @@ class Environments:
             raise UserError(
                 f"data.init_args.atari: {self.env_id} is no Atari game without frame skip ({error})."
             ) from error
+        environment = TimeLimit(environment, self.max_episode_steps or ATARI_TIME_LIMIT)
         if training:
             environment = ClipReward(environment, -1, 1)
         return FrameStackObservation(environment, 4)

@@ -4,7 +4,7 @@ import sys
 import gymnasium
 import numpy as np
 import pytest
-from gymnasium.wrappers import FlattenObservation, RescaleAction
+from gymnasium.wrappers import AtariPreprocessing, FlattenObservation, RescaleAction, TimeLimit
 
 from datamodules.environments import Environments
 from tests import environments
@@ -46,6 +46,19 @@ def test_every_episode_has_a_limit(env_id: str, given: int | None, limit: int) -
     if env_id == "CliffWalking-v1":
         made.reset(seed=0)
         assert [made.step(0)[3] for _ in range(limit)] == [False] * (limit - 1) + [True]
+
+
+@pytest.mark.parametrize(("given", "limit"), [(None, 27_000), (50, 50)])
+def test_atari_s_limit_counts_the_agent_s_steps(given: int | None, limit: int) -> None:
+    """So it stands around the frame skip, and there is no other inside."""
+    layer = Environments("BreakoutNoFrameskip-v4", max_episode_steps=given, atari=True).make(training=True)
+    limits, names = [], []
+    while isinstance(layer, gymnasium.Wrapper):
+        names.append(type(layer))
+        limits += [layer._max_episode_steps] if isinstance(layer, TimeLimit) else []
+        layer = layer.env
+    assert limits == [limit]
+    assert names.index(TimeLimit) < names.index(AtariPreprocessing)
 
 
 def test_wrappers_go_around_every_environment() -> None:
