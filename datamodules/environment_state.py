@@ -86,7 +86,7 @@ def _attribute(value: Any) -> Any:
         return encoded
     try:
         made_by, arguments, state, *content = value.__reduce_ex__(2)
-        is_whole = state == getattr(value, "__dict__", None) and not any(content)
+        is_whole = isinstance(state, dict) and state == getattr(value, "__dict__", None) and not any(content)
     except (TypeError, ValueError):
         return _SKIP
     if not is_whole or made_by is not copyreg.__newobj__ or len(arguments) > 1:  # type: ignore[attr-defined]

@@ -87,7 +87,7 @@ class Knot:
         self.own = self
 
 
-@pytest.mark.parametrize("held", [random.Random(0), iter([1]), {1: 2}, [Counting()], Knot()])
+@pytest.mark.parametrize("held", [random.Random(0), iter([1]), {1: 2}, [Counting()], Knot(), object()])
 def test_wrappers_that_cannot_be_read(held: object) -> None:
     """What is in them may have moved."""
     assert read_state(SyncVectorEnv([lambda: Drawing(gymnasium.make("CartPole-v1"), held)])) is None
