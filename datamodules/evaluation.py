@@ -59,6 +59,7 @@ class Evaluation(EvaluationSource):
                     lengths[episode] += 1
                     left -= int(over[number])
         episode_return, length = (torch.from_numpy(part).float() for part in (returns, lengths))
+        self.adapter.ended()  # counted here, with their seeds
         begun = length > 0
         return Episodes(episode_return[begun], length[begun], torch.tensor(self.index)[begun])
 

@@ -1,10 +1,18 @@
+import functools
 import os
 import sys
 
 import gymnasium
 import numpy as np
 import pytest
-from gymnasium.wrappers import AtariPreprocessing, FlattenObservation, RescaleAction, TimeLimit
+from gymnasium.wrappers import (
+    AtariPreprocessing,
+    FlattenObservation,
+    NormalizeObservation,
+    NormalizeReward,
+    RescaleAction,
+    TimeLimit,
+)
 
 from datamodules.environments import Environments
 from tests import environments
@@ -24,7 +32,9 @@ assert environments
         ("Spaces-v0", {"observation": "text"}, "observations are Text"),
         ("Spaces-v0", {"action": "binary"}, "actions are MultiBinary"),
         ("Spaces-v0", {"action": "from one"}, "actions are Discrete"),
-        ("Spaces-v0", {"action": "unbounded"}, "have no bounds.*RescaleAction"),
+        ("Spaces-v0", {"action": "unbounded"}, "have no bounds.*ActionWrapper"),
+        ("Spaces-v0", {"action": "integers"}, "actions are Box.*int64.*Box of floats"),
+        ("Spaces-v0", {"action": "5x5"}, "Spaces-v0: it cannot be made with the options .*5x5.*: KeyError: '5x5'"),
     ],
 )
 def test_what_cannot_be_used_is_refused(env_id: str, options: dict[str, object], message: str) -> None:
@@ -36,6 +46,18 @@ def test_a_wrapper_that_does_not_suit_is_named() -> None:
     wrapper = lambda env: RescaleAction(env, -1, 1)  # noqa: E731  # of continuous actions
     with pytest.raises(UserError, match=r"wrappers: .* cannot be put around CartPole-v1"):
         Environments("CartPole-v1", wrappers=[wrapper]).make(training=True)
+
+
+def test_a_wrapper_from_a_config_has_its_name() -> None:
+    wrapper = functools.partial(RescaleAction, min_action=-1, max_action=1)
+    with pytest.raises(UserError, match="wrappers: RescaleAction cannot be put around CartPole-v1"):
+        Environments("CartPole-v1", wrappers=[wrapper]).make(training=True)
+
+
+@pytest.mark.parametrize("wrapper", [NormalizeObservation, NormalizeReward])
+def test_statistics_that_no_checkpoint_has_are_refused(wrapper: type[gymnasium.Wrapper]) -> None:
+    with pytest.raises(UserError, match=f"{wrapper.__name__} keeps statistics.*model.init_args.normalization"):
+        Environments("CartPole-v1", wrappers=[wrapper, lambda env: TimeLimit(env, 5)]).make(training=False)
 
 
 @pytest.mark.parametrize(("env_id", "given", "limit"), [("CliffWalking-v1", None, 1000), ("CliffWalking-v1", 7, 7),
