@@ -22,10 +22,10 @@ from gymnasium.wrappers import (
     TimeLimit,
 )
 
-from datamodules.adapter import short_message
+from datamodules.wrappers import LifeIsEpisode
 from toolkit.allow_list import allowed_packages, is_allowed
 from toolkit.commands.messages import did_you_mean
-from toolkit.errors import UserError
+from toolkit.errors import UserError, short_message
 
 Wrapper = Callable[[gymnasium.Env], gymnasium.Env]
 TIME_LIMIT = 1000
@@ -159,14 +159,14 @@ class Environments:
     def _as_atari(self, environment: gymnasium.Env, training: bool) -> gymnasium.Env:
         """Machado et al., "Revisiting the Arcade Learning Environment", JAIR, 2018, with the customs of DQN."""
         try:
-            environment = AtariPreprocessing(environment, terminal_on_life_loss=training)
+            environment = AtariPreprocessing(environment)
         except Exception as error:
             raise UserError(
                 f"data.init_args.atari: {self.env_id} is no Atari game without frame skip ({error})."
             ) from error
         environment = TimeLimit(environment, self.max_episode_steps or ATARI_TIME_LIMIT)
         if training:
-            environment = ClipReward(environment, -1, 1)
+            environment = ClipReward(LifeIsEpisode(environment), -1, 1)
         return FrameStackObservation(environment, 4)
 
 

@@ -115,6 +115,7 @@ def test_atari_s_customs() -> None:
                 over, length = terminated or truncated, length + 1
                 assert environment is playing or reward in (-1, 0, 1)
             lengths.append(length)
+            assert environment.get_wrapper_attr("lives") if environment is training else True  # and the game goes on
         assert lengths[0] < lengths[1]
         assert isinstance(training, gymnasium.Env)
     with pytest.raises(UserError, match="CartPole-v1 is no Atari game"):
