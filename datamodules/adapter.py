@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from gymnasium.vector import AutoresetMode
 
-from toolkit.errors import UserError
+from toolkit.errors import UserError, short_message
 from toolkit.experience import Episodes
 
 
@@ -185,8 +185,3 @@ def _check_action(action: np.ndarray) -> None:
             f"training diverged: the agent chose the action {action.tolist()}. Lower the learning rate, or clip "
             "gradients (model.init_args.gradient_clip_val)."
         )
-
-
-def short_message(error: Exception) -> str:
-    """The type and first line of an error; that of a worker process is behind many others."""
-    return f"{type(error).__name__}: {(str(error).strip() or 'no message').splitlines()[0]}"
