@@ -20,6 +20,8 @@ class Experience(ExperienceSource, ABC):
     """Configured in YAML without environments; the DataModule gives it those of its rank by `begin`."""
 
     adapter: EnvironmentAdapter
+    warmup_steps = 0
+    """Environment steps of a rank before the first update."""
 
     def begin(self, adapter: EnvironmentAdapter, gamma: float, folder: Path) -> None:
         """Take the environments, which have been reset.

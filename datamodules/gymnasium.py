@@ -99,7 +99,8 @@ class GymnasiumDataModule(DataSource, HoldsExperience):
         test_episodes: Episodes of a test.
 
     Raises:
-        UserError: A number is not positive, or the environment cannot be made or used.
+        UserError: A number is not positive, or the environment cannot be made or used; at a fit's start, the warm-up is
+            as long as the run.
     """
 
     def __init__(
@@ -186,7 +187,14 @@ class GymnasiumDataModule(DataSource, HoldsExperience):
         return 0 if self.trainer is None else self.trainer.fit_loop.epoch_loop.batch_progress.current.ready
 
     def _begin(self) -> None:
-        rank, _ = self._place()
+        rank, world_size = self._place()
+        warmup = self.experience.warmup_steps * world_size
+        if warmup >= self.total_steps:
+            raise UserError(
+                f"data.init_args.experience.warmup_steps: {self.experience.warmup_steps} on each of {world_size} ranks "
+                f"are all of the run's total_steps {self.total_steps}, so nothing would be learned; write fewer, or "
+                "more total_steps."
+            )
         made = self.environments.vector(self.num_envs, self.vectorization, training=True)
         adapter = EnvironmentAdapter(made, self.environments.env_id)
         adapter.reset(single_key(self.seed, 0, rank) % 2**31)

@@ -104,3 +104,13 @@ def test_a_baseline_that_never_ends_is_cut(monkeypatch: pytest.MonkeyPatch) -> N
     assert played.episode_return.tolist() == [1 + 2 + 3 + 4] * 16
     monkeypatch.setattr(gymnasium, "BASELINE_STEPS", 5)
     assert data.baseline("val").metrics == {"return_mean": 15.0}
+
+
+@pytest.mark.parametrize(("total", "ranks"), [(100, 1), (200, 2)])
+def test_a_warm_up_as_long_as_the_run_is_refused(total: int, ranks: int) -> None:
+    data = GymnasiumDataModule("Counting-v0", total_steps=total, experience=Replay(warmup_steps=100))
+    data._place = lambda: (0, ranks)  # type: ignore[method-assign]
+    with pytest.raises(UserError, match=rf"100 on each of {ranks} ranks are all of the run's total_steps {total}"):
+        data.train_dataloader()
+    data.total_steps += 1
+    data.train_dataloader()

@@ -245,7 +245,7 @@ class ReinforcementTask(ManualTask, ABC):
 
     @contextlib.contextmanager
     def evaluating(self) -> Iterator[None]:
-        """While `greedy` plays: the network in evaluation mode, no gradient, no generator or memory of training moves."""
+        """While `greedy` plays: networks in evaluation mode, no gradients; no generator or memory of training moves."""
         modes = [(module, module.training) for module in self.net.modules()]
         self.net.eval()
         try:

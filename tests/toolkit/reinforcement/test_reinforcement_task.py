@@ -19,14 +19,15 @@ from toolkit.reinforcement.reinforcement_task import ReinforcementTask
 from toolkit.reinforcement.sac import SAC
 
 QUICK = ("--trainer.accelerator=cpu", "--trainer.max_epochs=1", "--wandb.enabled=false")
+WARM = ("--data.experience.warmup_steps=10",)
 
 
 @pytest.mark.parametrize(
     ("words", "message"),
     [
         (agent("DQN", "QNetwork", "CartPole-v1", "Rollouts"), "DQN learns from Replay, got Rollouts; write class_path: Replay"),
-        (agent("PPO", "ActorCritic", "CartPole-v1", "Replay"), "PPO learns from Rollouts, got Replay; write class_path: Rollouts"),
-        (agent("QLearning", "ActionTable", "FrozenLake-v1", "Replay"), "QLearning learns from Online, got Replay"),
+        (agent("PPO", "ActorCritic", "CartPole-v1", "Replay", *WARM), "PPO learns from Rollouts, got Replay; write class_path: Rollouts"),
+        (agent("QLearning", "ActionTable", "FrozenLake-v1", "Replay", *WARM), "QLearning learns from Online, got Replay"),
         (agent("SAC", "SoftActorCritic", "CartPole-v1", "Replay", "--model.net.action_dim=1"), "environment's are discrete; take DQN or PPO"),
         (agent("DQN", "QNetwork", "Pendulum-v1", "Replay", "--model.net.num_actions=2"), "environment's are continuous; take PPO or SAC"),
         ((*CASES[DQN].arguments, "--trainer.precision=64-true"), "environments speak 32 bits"),
