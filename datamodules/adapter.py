@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from gymnasium.vector import AutoresetMode
 
-from toolkit.errors import UserError
+from toolkit.errors import UserError, short_message
 from toolkit.experience import Episodes
 
 
@@ -23,8 +23,6 @@ class Step(NamedTuple):
 
     observation: np.ndarray
     """``(N, *S)``, before the step."""
-    action: np.ndarray
-    """``(N,)`` or ``(N, A)``, in the environment's units."""
     reward: np.ndarray
     """``(N,)``, float64."""
     next_observation: np.ndarray
@@ -84,7 +82,7 @@ class EnvironmentAdapter:
         try:
             observation, _ = self.environments.reset(seed=given)
         except Exception as error:
-            raise UserError(f"environment {self.name}: reset raised {_short(error)}.") from error
+            raise UserError(f"environment {self.name}: reset raised {short_message(error)}.") from error
         self.observation = self._checked(observation)
         self.start, self.only_reset = self.all, np.zeros(self.num_envs, dtype=bool)
         self.returns[:], self.lengths[:] = 0, 0
@@ -100,9 +98,13 @@ class EnvironmentAdapter:
         try:
             raw, reward, terminated, truncated, info = self.environments.step(action)
         except Exception as error:
-            raise UserError(f"environment {self.name}: step({action.tolist()}) raised {_short(error)}.") from error
-        after = self._checked(raw)
+            _check_action(action)
+            raise UserError(
+                f"environment {self.name}: step({action.tolist()}) raised {short_message(error)}."
+            ) from error
+        after = self._checked(raw, action)
         if not np.isfinite(reward).all():
+            _check_action(action)
             raise UserError(
                 f"environment {self.name}: it returned the reward {reward.tolist()} for the action {action.tolist()}; "
                 "a reward must be a finite number."
@@ -123,7 +125,7 @@ class EnvironmentAdapter:
             self.start, self.only_reset = ~valid, done  # an episode's first observation came with the reset
         else:
             self.start = done
-        return Step(before, action, reward, after, terminated, truncated, valid)
+        return Step(before, reward, after, terminated, truncated, valid)
 
     def _reset(self, done: np.ndarray, after: np.ndarray, info: dict[str, Any]) -> tuple[np.ndarray, np.ndarray]:
         """(the observations to act on, the last ones of the step)."""
@@ -143,11 +145,13 @@ class EnvironmentAdapter:
         self._ended += zip(self.returns[done].tolist(), self.lengths[done].tolist(), strict=True)
         self.returns[done], self.lengths[done] = 0, 0
 
-    def _checked(self, observation: np.ndarray) -> np.ndarray:
+    def _checked(self, observation: np.ndarray, action: np.ndarray | None = None) -> np.ndarray:
         """A copy in float32, or as bytes or numbers of states; the environments write into their own again."""
         if not self.is_float:
             return observation.copy()
         if not np.isfinite(observation).all():
+            if action is not None:
+                _check_action(action)
             wrong = np.flatnonzero(~np.isfinite(observation).reshape(self.num_envs, -1).all(axis=1))
             raise UserError(
                 f"environment {self.name}: the observation of environment {wrong[0]} has values that are not finite: "
@@ -174,6 +178,10 @@ class EnvironmentAdapter:
         self._ended = [(float(value), int(length)) for value, length in state["ended"]]
 
 
-def _short(error: Exception) -> str:
-    """The type and first line of an error; that of a worker process is behind many others."""
-    return f"{type(error).__name__}: {(str(error).strip() or 'no message').splitlines()[0]}"
+def _check_action(action: np.ndarray) -> None:
+    """Before the environment is blamed for what came of it."""
+    if not np.isfinite(action).all():
+        raise UserError(
+            f"training diverged: the agent chose the action {action.tolist()}. Lower the learning rate, or clip "
+            "gradients (model.init_args.gradient_clip_val)."
+        )

@@ -1,20 +1,29 @@
 """The state of environments as plain values: so that a killed run goes on in the middle of an episode.
 
 gymnasium has no call for it. But classic control and toy text keep all that moves in plain attributes and a generator,
-as do the usual wrappers; what lies in other environments (a physics engine, an emulator) cannot be read.
+and so do most wrappers; what lies in other environments (a physics engine, an emulator) cannot be read.
 """
 
+import copyreg
+import functools
+import types
+from collections import deque
 from collections.abc import Iterator
 from typing import Any
 
 import gymnasium
 import numpy as np
 import torch
+from gymnasium.envs.registration import EnvSpec
 from gymnasium.vector import SyncVectorEnv
 
 READABLE = ("gymnasium.envs.classic_control.", "gymnasium.envs.toy_text.", "gymnasium.envs.tabular.")
-"""Modules whose environments keep all that moves in plain attributes."""
-NOT_STATE = {"spec", "metadata", "render_mode", "action_space", "observation_space", "np_random_seed"}
+"""Modules whose environments keep all that moves in plain attributes; their others may be left out."""
+NOT_STATE = {"spec", "metadata", "_metadata", "render_mode", "action_space", "observation_space", "np_random_seed",
+             "_previous_data"}  # fmt: skip
+STATIC = (gymnasium.Env, gymnasium.Space, EnvSpec, types.FunctionType, types.BuiltinFunctionType, types.MethodType,
+          functools.partial, np.ufunc, type)  # fmt: skip
+"""What is as it was when the environment is made again."""
 _SKIP = object()
 
 
@@ -24,18 +33,17 @@ def read_state(environments: gymnasium.vector.VectorEnv) -> dict[str, Any] | Non
     base = [layer for layer in layers if not isinstance(layer, (gymnasium.Wrapper, SyncVectorEnv))]
     if not base or not all(type(layer).__module__.startswith(READABLE) for layer in base):
         return None
-    return {"layers": [_read(layer) for layer in layers]}
+    try:
+        states = [_read(layer) for layer in layers]
+    except RecursionError:  # a wrapper with an object that holds itself
+        return None
+    return None if None in states else {"layers": states}
 
 
 def write_state(environments: gymnasium.vector.VectorEnv, state: dict[str, Any]) -> None:
     """Put back what `read_state` gave, into environments that were made alike and reset once."""
     for layer, values in zip(_layers(environments), state["layers"], strict=True):
-        for name, value in values.items():
-            if name == "_np_random":
-                layer.__dict__[name] = np.random.Generator(np.random.PCG64())
-                layer.__dict__[name].bit_generator.state = _decoded(value)
-            else:
-                layer.__dict__[name] = _decoded(value)
+        _write(vars(layer), values)
 
 
 def _layers(environments: gymnasium.vector.VectorEnv) -> Iterator[Any]:
@@ -48,14 +56,43 @@ def _layers(environments: gymnasium.vector.VectorEnv) -> Iterator[Any]:
         yield layer
 
 
-def _read(layer: Any) -> dict[str, Any]:
+def _read(layer: Any) -> dict[str, Any] | None:
+    """What moves in a layer; None where a wrapper has something that cannot be read, for it may move."""
     values = {}
     for name, value in vars(layer).items():
-        if isinstance(value, np.random.Generator):
-            values[name] = _encoded(value.bit_generator.state)
-        elif name not in NOT_STATE and (encoded := _encoded(value)) is not _SKIP:
+        if name in NOT_STATE or isinstance(value, STATIC):
+            continue
+        is_wrapper = isinstance(layer, gymnasium.Wrapper)
+        if (encoded := _attribute(value) if is_wrapper else _encoded(value)) is not _SKIP:
             values[name] = encoded
+        elif is_wrapper:
+            return None
     return values
+
+
+def _write(attributes: dict[str, Any], values: dict[str, Any]) -> None:
+    """Into a layer or an object of it."""
+    for name, value in values.items():
+        if isinstance(value, dict) and "object" in value:
+            _write(vars(attributes[name]), value["object"])
+        else:
+            attributes[name] = _decoded(value)
+
+
+def _attribute(value: Any) -> Any:
+    """As `_encoded`; also a plain object, such as running statistics, whose attributes are written into the new one."""
+    encoded = _encoded(value)
+    if encoded is not _SKIP:
+        return encoded
+    try:
+        made_by, arguments, state, *content = value.__reduce_ex__(2)
+        is_whole = isinstance(state, dict) and state == getattr(value, "__dict__", None) and not any(content)
+    except (TypeError, ValueError):
+        return _SKIP
+    if not is_whole or made_by is not copyreg.__newobj__ or len(arguments) > 1:  # type: ignore[attr-defined]
+        return _SKIP
+    parts = {name: _attribute(part) for name, part in state.items() if not isinstance(part, STATIC)}
+    return _SKIP if any(part is _SKIP for part in parts.values()) else {"object": parts}
 
 
 def _encoded(value: Any) -> Any:
@@ -64,10 +101,14 @@ def _encoded(value: Any) -> Any:
         return {"array": torch.from_numpy(value.copy())} if value.dtype.kind in "biuf" else _SKIP
     if isinstance(value, np.generic) and value.dtype.kind in "biuf":
         return {"scalar": torch.from_numpy(np.array(value))}
-    if isinstance(value, (tuple, list)):
+    if isinstance(value, np.random.Generator):
+        return {"generator": _encoded(value.bit_generator.state)}
+    if type(value) in (tuple, list, deque):
         parts = [_encoded(part) for part in value]
-        return _SKIP if any(part is _SKIP for part in parts) else {type(value).__name__: parts}
-    if isinstance(value, dict):
+        if any(part is _SKIP for part in parts):
+            return _SKIP
+        return {"deque": [value.maxlen, parts]} if isinstance(value, deque) else {type(value).__name__: parts}
+    if type(value) is dict:
         named = {key: _encoded(part) for key, part in value.items()}
         plain = all(isinstance(key, str) for key in named) and not any(part is _SKIP for part in named.values())
         return {"dict": named} if plain else _SKIP
@@ -88,6 +129,13 @@ def _decoded(value: Any) -> Any:
         return content.numpy()[()]
     if kind == "int":
         return int(content)
+    if kind == "generator":
+        state = _decoded(content)
+        bits = getattr(np.random, state["bit_generator"])()
+        bits.state = state
+        return np.random.Generator(bits)
+    if kind == "deque":
+        return deque(map(_decoded, content[1]), maxlen=content[0])
     if kind == "dict":
         return {key: _decoded(part) for key, part in content.items()}
     return (tuple if kind == "tuple" else list)(_decoded(part) for part in content)

@@ -9,18 +9,29 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import gymnasium
+import numpy as np
 from gymnasium.error import DependencyNotInstalled
 from gymnasium.spaces import Box, Discrete
 from gymnasium.vector import AsyncVectorEnv, AutoresetMode, SyncVectorEnv, VectorEnv
-from gymnasium.wrappers import AtariPreprocessing, ClipReward, FrameStackObservation
+from gymnasium.wrappers import (
+    AtariPreprocessing,
+    ClipReward,
+    FrameStackObservation,
+    NormalizeObservation,
+    NormalizeReward,
+    TimeLimit,
+)
 
+from datamodules.wrappers import LifeIsEpisode
 from toolkit.allow_list import allowed_packages, is_allowed
 from toolkit.commands.messages import did_you_mean
-from toolkit.errors import UserError
+from toolkit.errors import UserError, short_message
 
 Wrapper = Callable[[gymnasium.Env], gymnasium.Env]
 TIME_LIMIT = 1000
 """Steps of an episode where neither environment nor config sets a limit; a greedy policy may walk in circles."""
+ATARI_TIME_LIMIT = 27_000
+"""Likewise of Atari's agents, whose steps are four frames: half an hour of play (Mnih et al., 2015)."""
 
 
 @dataclass(frozen=True)
@@ -31,7 +42,8 @@ class Environments:
         env_id: Registered with gymnasium; ``module:Name-v0`` imports the module first.
         options: Arguments of the environment.
         wrappers: Put around it, in this order.
-        max_episode_steps: After which an episode is cut; the environment's own if None, 1000 where it has none.
+        max_episode_steps: After which an episode is cut; the environment's own if None, 1000 where it has none. Of
+            Atari the agent's steps, each of four frames, and 27,000 if None.
         atari: Whether to treat it as the Atari agents do.
     """
 
@@ -68,10 +80,11 @@ class Environments:
             try:
                 environment = wrapper(environment)
             except Exception as error:
-                name = getattr(wrapper, "__name__", type(wrapper).__name__)
+                name = getattr(getattr(wrapper, "func", wrapper), "__name__", type(wrapper).__name__)
                 raise UserError(
                     f"data.init_args.wrappers: {name} cannot be put around {self.env_id} ({error})."
                 ) from error
+        _check_layers(environment)
         check_spaces(environment, self.env_id)
         return environment
 
@@ -88,7 +101,7 @@ class Environments:
         makers = [lambda: self.make(training)] * count
         if vectorization == "sync":
             return SyncVectorEnv(makers, copy=False, autoreset_mode=AutoresetMode.SAME_STEP)
-        check_spaces(self.make(training), self.env_id)  # here its message can be read
+        self.make(training).close()  # here the message of what cannot be made can be read
         return AsyncVectorEnv(makers, copy=False, autoreset_mode=AutoresetMode.SAME_STEP)
 
     def evaluation(self, count: int) -> VectorEnv:
@@ -115,7 +128,9 @@ class Environments:
         name = _registered(self.env_id)
         try:
             limit = self.max_episode_steps
-            if limit is None and gymnasium.spec(name).max_episode_steps is None:
+            if self.atari:
+                limit = -1  # none: it goes around the frame skip
+            elif limit is None and gymnasium.spec(name).max_episode_steps is None:
                 limit = TIME_LIMIT
             return gymnasium.make(name, max_episode_steps=limit, **options)
         except DependencyNotInstalled as error:
@@ -127,6 +142,12 @@ class Environments:
             raise UserError(f"data.init_args.env_id: {str(error).rstrip('.')}.{known}") from error
         except TypeError as error:
             raise UserError(f"data.init_args.options: {self.env_id} does not take them ({error}).") from error
+        except UserError:
+            raise
+        except Exception as error:
+            raise UserError(
+                f"environment {self.env_id}: it cannot be made with the options {options}: {short_message(error)}."
+            ) from error
 
     def _check_renders(self) -> None:
         probe = self._made(dict(self.options))
@@ -138,13 +159,14 @@ class Environments:
     def _as_atari(self, environment: gymnasium.Env, training: bool) -> gymnasium.Env:
         """Machado et al., "Revisiting the Arcade Learning Environment", JAIR, 2018, with the customs of DQN."""
         try:
-            environment = AtariPreprocessing(environment, terminal_on_life_loss=training)
+            environment = AtariPreprocessing(environment)
         except Exception as error:
             raise UserError(
                 f"data.init_args.atari: {self.env_id} is no Atari game without frame skip ({error})."
             ) from error
+        environment = TimeLimit(environment, self.max_episode_steps or ATARI_TIME_LIMIT)
         if training:
-            environment = ClipReward(environment, -1, 1)
+            environment = ClipReward(LifeIsEpisode(environment), -1, 1)
         return FrameStackObservation(environment, 4)
 
 
@@ -169,6 +191,19 @@ def _registered(env_id: str) -> str:
     return name
 
 
+def _check_layers(environment: gymnasium.Env) -> None:
+    """Refuse wrappers with statistics, of which evaluation would have others, and no checkpoint any."""
+    layer = environment
+    while isinstance(layer, gymnasium.Wrapper):
+        if isinstance(layer, (NormalizeObservation, NormalizeReward)):
+            raise UserError(
+                f"data.init_args.wrappers: {type(layer).__name__} keeps statistics that are in no checkpoint, and "
+                "evaluation begins with others; write PPO's model.init_args.normalization, or for other agents a fixed "
+                "scale, such as gymnasium.wrappers.RescaleObservation."
+            )
+        layer = layer.env
+
+
 def check_spaces(environment: gymnasium.Env, env_id: str) -> None:
     """Refuse what no agent here reads or does.
 
@@ -183,14 +218,14 @@ def check_spaces(environment: gymnasium.Env, env_id: str) -> None:
         )
     if isinstance(action, Discrete) and action.start == 0:
         return
-    if isinstance(action, Box) and len(action.shape) == 1:
+    if isinstance(action, Box) and len(action.shape) == 1 and np.issubdtype(action.dtype, np.floating):
         if action.is_bounded():
             return
         raise UserError(
-            f"environment {env_id}: its actions {action} have no bounds; add a wrapper such as "
-            "gymnasium.wrappers.RescaleAction to data.init_args.wrappers."
+            f"environment {env_id}: its actions {action} have no bounds; add a gymnasium.ActionWrapper of your "
+            "own to data.init_args.wrappers, whose action_space is a Box with bounds."
         )
     raise UserError(
         f"environment {env_id}: its actions are {action}, and agents choose from a Discrete from 0 or a bounded, "
-        "one-dimensional Box; add a wrapper to data.init_args.wrappers."
+        "one-dimensional Box of floats; add a wrapper to data.init_args.wrappers."
     )

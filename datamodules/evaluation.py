@@ -34,14 +34,21 @@ class Evaluation(EvaluationSource):
     def __len__(self) -> int:
         return len(self.seeds)
 
-    def play(self, act: Act) -> Episodes:
-        """Play them all."""
+    def play(self, act: Act, most_steps: int | None = None) -> Episodes:
+        """Play them all.
+
+        Args:
+            act: As in `EvaluationSource`.
+            most_steps: Of each environment, if not all episodes must end: those that run then count as they stand, and
+                those that have not begun are left out.
+        """
         self._waiting = list(range(len(self.seeds)))[::-1]
         self._playing = [None] * self.num_envs
         self.adapter.reset([self._next_seed(number) for number in range(self.num_envs)])
         returns, lengths = np.zeros(len(self.seeds)), np.zeros(len(self.seeds))
-        left = len(self.seeds)
-        while left:
+        left, steps = len(self.seeds), 0
+        while left and steps != most_steps:
+            steps += 1
             playing = list(self._playing)
             start = torch.from_numpy(self.adapter.start.copy())
             step = self.adapter.step(act(torch.from_numpy(self.adapter.observation), start).numpy())
@@ -52,7 +59,9 @@ class Evaluation(EvaluationSource):
                     lengths[episode] += 1
                     left -= int(over[number])
         episode_return, length = (torch.from_numpy(part).float() for part in (returns, lengths))
-        return Episodes(episode_return, length, torch.tensor(self.index))
+        self.adapter.ended()  # counted here, with their seeds
+        begun = length > 0
+        return Episodes(episode_return[begun], length[begun], torch.tensor(self.index)[begun])
 
     def _next_seed(self, number: int) -> int:
         self._playing[number] = episode = self._waiting.pop() if self._waiting else None

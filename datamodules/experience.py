@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from gymnasium.spaces import Discrete
 from torch import Tensor
 
 from datamodules.adapter import EnvironmentAdapter
@@ -19,6 +20,8 @@ class Experience(ExperienceSource, ABC):
     """Configured in YAML without environments; the DataModule gives it those of its rank by `begin`."""
 
     adapter: EnvironmentAdapter
+    warmup_steps = 0
+    """Environment steps of a rank before the first update."""
 
     def begin(self, adapter: EnvironmentAdapter, gamma: float, folder: Path) -> None:
         """Take the environments, which have been reset.
@@ -190,14 +193,13 @@ class Replay(Experience, ReplaySource):
         environments = self.adapter.environments
         action = environments.single_action_space
         observation = torch.from_numpy(self.adapter.observation)
-        discrete = action.dtype is not None and np.issubdtype(action.dtype, np.integer)
         self.buffer = ReplayBuffer(
             self.capacity,
             self.adapter.num_envs,
             observation.shape[1:],
             observation.dtype,
             action.shape or (),
-            torch.int64 if discrete else torch.float32,
+            torch.int64 if isinstance(action, Discrete) else torch.float32,
             gamma=gamma,
             n_step=self.n_step,
             priorities=self.prioritized,

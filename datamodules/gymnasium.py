@@ -15,7 +15,7 @@ from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
 from datamodules.adapter import EnvironmentAdapter
 from datamodules.environment_state import read_state, write_state
 from datamodules.environments import Environments, Wrapper
-from datamodules.evaluation import Evaluation
+from datamodules.evaluation import Act, Evaluation
 from datamodules.experience import Experience, Rollouts
 from datamodules.source import DataSource
 from toolkit.errors import UserError
@@ -27,6 +27,8 @@ EVALUATION_SEEDS = {"val": 1_000_000, "test": 2_000_000}
 """Of the first episode; the same in every run, and far from those of training."""
 BASELINE_EPISODES = 20
 """So many are enough to see what a policy that knows nothing gets."""
+BASELINE_STEPS = 3_000
+"""Of each of its environments; who does nothing in Breakout is not asked for half an hour."""
 
 
 class ExperienceStream:
@@ -90,13 +92,15 @@ class GymnasiumDataModule(DataSource, HoldsExperience):
             environment's own vector form (``own``).
         wrappers: Put around each environment, in this order, such as ``gymnasium.wrappers.RescaleAction``.
         options: Arguments of the environment.
-        max_episode_steps: After which an episode is cut; the environment's own if None.
+        max_episode_steps: After which an episode is cut; the environment's own if None, 1000 where it has none, and
+            27,000 of Atari, where they are the agent's steps, of four frames each.
         atari: Whether to treat it as the Atari agents do: frame skip 4, 84 x 84 grey pixels, the last four frames.
         val_episodes: Episodes of a validation.
         test_episodes: Episodes of a test.
 
     Raises:
-        UserError: A number is not positive, or the environment cannot be made or used.
+        UserError: A number is not positive, or the environment cannot be made or used; at a fit's start, the warm-up is
+            as long as the run.
     """
 
     def __init__(
@@ -183,7 +187,14 @@ class GymnasiumDataModule(DataSource, HoldsExperience):
         return 0 if self.trainer is None else self.trainer.fit_loop.epoch_loop.batch_progress.current.ready
 
     def _begin(self) -> None:
-        rank, _ = self._place()
+        rank, world_size = self._place()
+        warmup = self.experience.warmup_steps * world_size
+        if warmup >= self.total_steps:
+            raise UserError(
+                f"data.init_args.experience.warmup_steps: {self.experience.warmup_steps} on each of {world_size} ranks "
+                f"are all of the run's total_steps {self.total_steps}, so nothing would be learned; write fewer, or "
+                "more total_steps."
+            )
         made = self.environments.vector(self.num_envs, self.vectorization, training=True)
         adapter = EnvironmentAdapter(made, self.environments.env_id)
         adapter.reset(single_key(self.seed, 0, rank) % 2**31)
@@ -309,12 +320,14 @@ class GymnasiumDataModule(DataSource, HoldsExperience):
             low, high = self.action_space.low, self.action_space.high
             return torch.from_numpy(draw.uniform(low, high, (count, len(low))).astype(np.float32))
 
+        def mean_return(act: Act) -> float:
+            return float(evaluation.play(act, BASELINE_STEPS).episode_return.mean())
+
         constants = {
-            name: float(evaluation.play(lambda *_, action=action: action).episode_return.mean())
-            for name, action in self._constants(count).items()
+            name: mean_return(lambda *_, action=action: action) for name, action in self._constants(count).items()
         }
         best = max(constants, key=lambda name: constants[name])
-        random = Baseline("random policy", {"return_mean": float(evaluation.play(at_random).episode_return.mean())})
+        random = Baseline("random policy", {"return_mean": mean_return(at_random)})
         evaluation.adapter.environments.close()
         return random._replace(others=(Baseline(f"always {best}", {"return_mean": constants[best]}),))
 

@@ -43,6 +43,8 @@ class ObservationStore:
         self.dtype: np.dtype[Any] = torch.empty(0, dtype=dtype).numpy().dtype
         self.bytes_each = math.prod(self.shape) * self.dtype.itemsize
         self._stamps: NDArray[np.int64] | None = None
+        self.is_new = False
+        """Whether it has a file into which nothing was ever written."""
         size = slots * self.bytes_each
         if folder is None:
             memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
@@ -59,7 +61,9 @@ class ObservationStore:
             self._stamp_of = self._stamps.data  # a fifth of the time of an array's item
             # No write may have another's stamp, even where an older process wrote to a folder that is gone by now; and
             # no process writes a thousand million observations in a second.
-            self._count = max(int(self._stamps.max()), time.time_ns())
+            newest = int(self._stamps.max())
+            self.is_new = newest == 0
+            self._count = max(newest, time.time_ns())
         self.tensor = torch.from_numpy(self.array)
         """``(slots, *S)``, the same memory."""
 

@@ -210,7 +210,13 @@ class ReplayBuffer:
                 "data.init_args what the run had that wrote it."
             )
         lost = self._ring.load_state_dict(state["ring"])
-        if lost:
+        if lost and self._ring.observations.is_new:
+            rank_zero_warn(
+                f"replay buffer: the {lost} transitions of the checkpoint have their observations in files of the run "
+                "that wrote it, and this run has none: its memory begins empty. python cli.py resume RUN_FOLDER goes "
+                "on in that run, with its files."
+            )
+        elif lost:
             rank_zero_warn(
                 f"replay buffer: {lost} of {lost + len(self)} transitions were overwritten after the checkpoint was "
                 "written; the run goes on with the others, and not exactly as it would have."

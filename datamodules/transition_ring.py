@@ -197,6 +197,7 @@ class TransitionRing:
                 self._present[env] = present.tobytes()
                 if lost[self._head[env]]:
                     self.observations.write(self._head[env], present)
+                    lost[self._head[env]] = False  # so what led to it is whole
         lost |= np.roll(lost, -self.num_envs)
         number = int(np.count_nonzero(self.kind[lost]))
         self.kind[lost] = NOTHING

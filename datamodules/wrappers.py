@@ -36,3 +36,36 @@ class SelectObservation(gymnasium.ObservationWrapper):
         """``(S,)`` to the numbers that are shown."""
         shown: np.ndarray = observation[self.indices]
         return shown
+
+
+class LifeIsEpisode(gymnasium.Wrapper):
+    """Ends an episode with each life; the next one goes on with the lives that are left, from where the game stands.
+
+    Mnih et al., "Human-level control through deep reinforcement learning", Nature, 2015, Methods. The lives are
+    ``info["lives"]``, as Atari's games say them. A reset with a seed, and one after the last life or a cut, begins the
+    game anew; any other does nothing for one step.
+    """
+
+    def __init__(self, env: gymnasium.Env) -> None:
+        super().__init__(env)
+        self.lives = 0
+        self.is_over = True
+
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
+        """Go on with the next life, or begin anew."""
+        if not self.is_over and seed is None:
+            observation, _, terminated, truncated, info = self.env.step(0)
+            self.is_over = terminated or truncated
+        if self.is_over or seed is not None:
+            observation, info = self.env.reset(seed=seed, options=options)
+            self.is_over = False
+        self.lives = info["lives"]
+        return observation, info
+
+    def step(self, action: Any) -> tuple[Any, Any, bool, bool, dict[str, Any]]:
+        """One of the environment."""
+        observation, reward, terminated, truncated, info = self.env.step(action)
+        self.is_over = terminated or truncated
+        is_lost = info["lives"] < self.lives
+        self.lives = info["lives"]
+        return observation, reward, terminated or is_lost, truncated, info

@@ -74,7 +74,8 @@ class Spaces(Counting):
         self.observation_space = spaces[observation]
         unbounded = Box(-np.inf, np.inf, (1,), np.float32)
         actions = {"discrete": Discrete(2), "from one": Discrete(2, start=1), "binary": MultiBinary(2)}
-        self.action_space = {**actions, "unbounded": unbounded}[action]
+        integers = Box(0, 9, (1,), np.int64)
+        self.action_space = {**actions, "unbounded": unbounded, "integers": integers}[action]
 
 
 for name, kind in (("Counting", Counting), ("Bandit", Bandit), ("Faulty", Faulty), ("Spaces", Spaces)):

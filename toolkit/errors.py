@@ -1,4 +1,4 @@
-"""The one exception of the toolkit that is addressed to the person who typed the command."""
+"""The one exception of the toolkit that is addressed to the person who typed the command, and others' in its words."""
 
 
 class UserError(Exception):
@@ -12,3 +12,12 @@ class UserError(Exception):
     ...
     toolkit.errors.UserError: data.init_args.root: no such folder: 'flowres'. Did you mean 'flowers'?
     """
+
+
+def short_message(error: Exception) -> str:
+    """The type and first line of another's error, for a message; that of a worker process is behind many others.
+
+    >>> short_message(KeyError("5x5"))
+    "KeyError: '5x5'"
+    """
+    return f"{type(error).__name__}: {(str(error).strip() or 'no message').splitlines()[0]}"

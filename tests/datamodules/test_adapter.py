@@ -102,6 +102,15 @@ def test_a_faulty_environment_is_named(fault: str, message: str) -> None:
         kept(made, 3)
 
 
+@pytest.mark.parametrize("fault", ["raises", "reward", "observation"])
+def test_an_agent_that_diverged_is_blamed_itself(fault: str) -> None:
+    made = EnvironmentAdapter(SyncVectorEnv([lambda: Faulty(fault)]), "Faulty-v0")
+    made.reset(0)
+    kept(made, 2)
+    with pytest.raises(UserError, match=r"training diverged: the agent chose the action \[nan\]. Lower the learning"):
+        made.step(np.array([np.nan]))
+
+
 @pytest.mark.filterwarnings("ignore:.*(WARN|ERROR)")  # gymnasium's own words
 def test_an_error_in_a_process_of_its_own_is_named() -> None:
     made = EnvironmentAdapter(AsyncVectorEnv([lambda: Faulty("raises")], context="fork"), "Faulty-v0")

@@ -1,10 +1,18 @@
+import functools
 import os
 import sys
 
 import gymnasium
 import numpy as np
 import pytest
-from gymnasium.wrappers import FlattenObservation, RescaleAction
+from gymnasium.wrappers import (
+    AtariPreprocessing,
+    FlattenObservation,
+    NormalizeObservation,
+    NormalizeReward,
+    RescaleAction,
+    TimeLimit,
+)
 
 from datamodules.environments import Environments
 from tests import environments
@@ -24,7 +32,9 @@ assert environments
         ("Spaces-v0", {"observation": "text"}, "observations are Text"),
         ("Spaces-v0", {"action": "binary"}, "actions are MultiBinary"),
         ("Spaces-v0", {"action": "from one"}, "actions are Discrete"),
-        ("Spaces-v0", {"action": "unbounded"}, "have no bounds.*RescaleAction"),
+        ("Spaces-v0", {"action": "unbounded"}, "have no bounds.*ActionWrapper"),
+        ("Spaces-v0", {"action": "integers"}, "actions are Box.*int64.*Box of floats"),
+        ("Spaces-v0", {"action": "5x5"}, "Spaces-v0: it cannot be made with the options .*5x5.*: KeyError: '5x5'"),
     ],
 )
 def test_what_cannot_be_used_is_refused(env_id: str, options: dict[str, object], message: str) -> None:
@@ -38,6 +48,18 @@ def test_a_wrapper_that_does_not_suit_is_named() -> None:
         Environments("CartPole-v1", wrappers=[wrapper]).make(training=True)
 
 
+def test_a_wrapper_from_a_config_has_its_name() -> None:
+    wrapper = functools.partial(RescaleAction, min_action=-1, max_action=1)
+    with pytest.raises(UserError, match="wrappers: RescaleAction cannot be put around CartPole-v1"):
+        Environments("CartPole-v1", wrappers=[wrapper]).make(training=True)
+
+
+@pytest.mark.parametrize("wrapper", [NormalizeObservation, NormalizeReward])
+def test_statistics_that_no_checkpoint_has_are_refused(wrapper: type[gymnasium.Wrapper]) -> None:
+    with pytest.raises(UserError, match=f"{wrapper.__name__} keeps statistics.*model.init_args.normalization"):
+        Environments("CartPole-v1", wrappers=[wrapper, lambda env: TimeLimit(env, 5)]).make(training=False)
+
+
 @pytest.mark.parametrize(("env_id", "given", "limit"), [("CliffWalking-v1", None, 1000), ("CliffWalking-v1", 7, 7),
                                                         ("CartPole-v1", None, 500), ("CartPole-v1", 20, 20)])  # fmt: skip
 def test_every_episode_has_a_limit(env_id: str, given: int | None, limit: int) -> None:
@@ -46,6 +68,19 @@ def test_every_episode_has_a_limit(env_id: str, given: int | None, limit: int) -
     if env_id == "CliffWalking-v1":
         made.reset(seed=0)
         assert [made.step(0)[3] for _ in range(limit)] == [False] * (limit - 1) + [True]
+
+
+@pytest.mark.parametrize(("given", "limit"), [(None, 27_000), (50, 50)])
+def test_atari_s_limit_counts_the_agent_s_steps(given: int | None, limit: int) -> None:
+    """So it stands around the frame skip, and there is no other inside."""
+    layer = Environments("BreakoutNoFrameskip-v4", max_episode_steps=given, atari=True).make(training=True)
+    limits, names = [], []
+    while isinstance(layer, gymnasium.Wrapper):
+        names.append(type(layer))
+        limits += [layer._max_episode_steps] if isinstance(layer, TimeLimit) else []
+        layer = layer.env
+    assert limits == [limit]
+    assert names.index(TimeLimit) < names.index(AtariPreprocessing)
 
 
 def test_wrappers_go_around_every_environment() -> None:
@@ -80,6 +115,7 @@ def test_atari_s_customs() -> None:
                 over, length = terminated or truncated, length + 1
                 assert environment is playing or reward in (-1, 0, 1)
             lengths.append(length)
+            assert environment.get_wrapper_attr("lives") if environment is training else True  # and the game goes on
         assert lengths[0] < lengths[1]
         assert isinstance(training, gymnasium.Env)
     with pytest.raises(UserError, match="CartPole-v1 is no Atari game"):

@@ -1,6 +1,7 @@
 import pytest
 import torch
 
+from datamodules import gymnasium
 from datamodules.experience import Replay, Rollouts
 from datamodules.gymnasium import GymnasiumDataModule
 from tests import environments
@@ -93,3 +94,23 @@ def test_baselines_by_hand() -> None:
     assert bandit.others[0].name in ("always action 0", "always action 1")
     assert bandit.others[0].metrics["return_mean"] >= 0.5
     assert GymnasiumDataModule("Pendulum-v1").baseline("val").others[0].name.endswith("action")
+
+
+def test_a_baseline_that_never_ends_is_cut(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where all 16 environments still run, nobody waits for the others; what was earned counts."""
+    data = GymnasiumDataModule("Counting-v0", max_episode_steps=10**6)
+    played = data.evaluation("test").play(lambda *_: torch.zeros(16, dtype=torch.int64), most_steps=4)
+    assert played.length.tolist() == [4] * 16
+    assert played.episode_return.tolist() == [1 + 2 + 3 + 4] * 16
+    monkeypatch.setattr(gymnasium, "BASELINE_STEPS", 5)
+    assert data.baseline("val").metrics == {"return_mean": 15.0}
+
+
+@pytest.mark.parametrize(("total", "ranks"), [(100, 1), (200, 2)])
+def test_a_warm_up_as_long_as_the_run_is_refused(total: int, ranks: int) -> None:
+    data = GymnasiumDataModule("Counting-v0", total_steps=total, experience=Replay(warmup_steps=100))
+    data._place = lambda: (0, ranks)  # type: ignore[method-assign]
+    with pytest.raises(UserError, match=rf"100 on each of {ranks} ranks are all of the run's total_steps {total}"):
+        data.train_dataloader()
+    data.total_steps += 1
+    data.train_dataloader()

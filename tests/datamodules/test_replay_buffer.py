@@ -227,7 +227,7 @@ def test_a_run_whose_files_are_gone_begins_to_collect_anew_and_goes_on_with_its_
     first, episodes = buffer(folder=tmp_path / "a"), Episodes(1, seed=2)
     episodes.play(first, 30)
     second = buffer(folder=tmp_path / "b")
-    with pytest.warns(UserWarning, match="overwritten"):
+    with pytest.warns(UserWarning, match="the 26 transitions of .* python cli.py resume RUN_FOLDER"):
         second.load_state_dict(saved(first))
     assert len(second) == 0
     with pytest.raises(UserError, match="nothing to draw"):

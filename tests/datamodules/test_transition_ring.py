@@ -151,6 +151,19 @@ def test_a_transition_is_lost_with_either_of_its_observations_and_others_end_the
     assert all_of(resumed, 3) == {0: (2, 2, 0.25), 1: (2, 2, 0.5), 4: (16, 5, 0)}
 
 
+def test_the_present_observation_is_never_lost_nor_what_led_to_it(tmp_path: Path) -> None:
+    def build() -> TransitionRing:
+        return TransitionRing(100, 1, (1,), torch.float32, (), torch.int64, folder=tmp_path)
+
+    of = build()
+    episode(of, [0, 1, 2], [1, 2], ".")
+    state = of.state_dict()
+    of.observations.write(2, np.array([77]))
+    resumed = build()
+    assert resumed.load_state_dict(state) == 0
+    assert all_of(resumed, 1) == {0: (1, 1, 0.5), 1: (2, 2, 0.5)}
+
+
 class Tape:
     """The definition, slowly: of one environment all that was ever observed, of which the last L observations count."""
 

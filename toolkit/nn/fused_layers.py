@@ -17,9 +17,9 @@ class FusedLayers(nn.Sequential):
     """Linear layers, each with tanh, ReLU or nothing behind it, whose gradient is written out.
 
     For a few hundred samples and 64 units, the bookkeeping of a graph costs as much as the numbers. Modules, weights
-    and names are those of ``nn.Sequential``, and so is what is computed, but for rounding. Where the layers are others,
-    for inputs of other than two dimensions, and under autocast, it is a plain ``nn.Sequential``. There are no gradients
-    of gradients, and no hooks of layers.
+    and names are those of ``nn.Sequential``, and so is what is computed, but for rounding; integers are read as floats.
+    Where the layers are others, for inputs of other than two dimensions or no floats, and under autocast, it is a plain
+    ``nn.Sequential``. There are no gradients of gradients, and no hooks of layers.
 
     Args:
         *layers: ``nn.Flatten`` if need be, then ``nn.Linear`` and activations.
@@ -36,6 +36,7 @@ class FusedLayers(nn.Sequential):
     def forward(self, x: Tensor) -> Tensor:
         """``(B, I)``, or what is flattened to it, to ``(B, O)``."""
         if self.activations is None or not self.is_fused(x):
+            x = x if x.is_floating_point() else x.to(torch.get_default_dtype())
             plain: Tensor = super().forward(x)  # type: ignore[no-untyped-call]
             return plain
         return _run(x.flatten(1) if self.flattens else x, (self.activations,), self.weights_and_biases())[0]
@@ -43,7 +44,8 @@ class FusedLayers(nn.Sequential):
     def is_fused(self, x: Tensor) -> bool:
         """Whether the gradient for an input is the one that is written out."""
         is_flat = x.dim() == 2 or self.flattens
-        return self.activations is not None and is_flat and not torch.is_autocast_enabled(x.device.type)
+        is_plain = not x.is_floating_point() or torch.is_autocast_enabled(x.device.type)
+        return self.activations is not None and is_flat and not is_plain
 
     def weights_and_biases(self) -> list[Tensor]:
         """Of each linear layer in turn."""

@@ -1,12 +1,12 @@
 """One episode of an agent in one environment, seen."""
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import gymnasium
 import numpy as np
 import torch
 
-from toolkit.errors import UserError
+from toolkit.errors import UserError, short_message
 from toolkit.reinforcement.reinforcement_task import ReinforcementTask
 
 
@@ -32,12 +32,12 @@ def play_and_watch(agent: ReinforcementTask, environment: gymnasium.Env, seed: i
         most_frames: Rendered frames to keep; none if 0. An episode of a thousand steps is a gigabyte of them.
 
     Raises:
-        UserError: The environment cannot be rendered.
+        UserError: The environment cannot be rendered, raises an error, or shows what is not finite.
     """
     film = _Film(environment, most_frames)
     total, length, over = 0.0, 0, False
     try:
-        observation, _ = environment.reset(seed=seed)
+        observation = _begun(environment, seed)
         with agent.evaluating():
             while not over:
                 film.look()
@@ -46,12 +46,42 @@ def play_and_watch(agent: ReinforcementTask, environment: gymnasium.Env, seed: i
                 start = torch.tensor([length == 0], device=agent.device)
                 action = agent.environment_action(agent.greedy(batch, start))[0].cpu().numpy()
                 action = action[()]  # a discrete one as a number: toy text looks it up in a dict
-                observation, reward, terminated, truncated, _ = environment.step(action)
-                total, length, over = total + float(reward), length + 1, bool(terminated or truncated)
+                observation, reward, over = _stepped(environment, action)
+                total, length = total + reward, length + 1
         film.look(is_last=True)
     finally:
         environment.close()
     return Watched(total, length, film.frames)
+
+
+def _begun(environment: gymnasium.Env, seed: int) -> Any:
+    try:
+        observation, _ = environment.reset(seed=seed)
+    except Exception as error:
+        raise UserError(f"environment {_name(environment)}: reset raised {short_message(error)}.") from error
+    return _checked(environment, observation)
+
+
+def _stepped(environment: gymnasium.Env, action: Any) -> tuple[Any, float, bool]:
+    """The observation, the reward, and whether that was the episode's end."""
+    try:
+        observation, reward, terminated, truncated, _ = environment.step(action)
+    except Exception as error:
+        reason = short_message(error)
+        raise UserError(f"environment {_name(environment)}: step({action.tolist()}) raised {reason}.") from error
+    return _checked(environment, observation), float(reward), bool(terminated or truncated)
+
+
+def _checked(environment: gymnasium.Env, observation: Any) -> Any:
+    array = np.asarray(observation)
+    if array.dtype.kind == "f" and not np.isfinite(array).all():
+        values = np.array2string(array, threshold=8)
+        raise UserError(f"environment {_name(environment)}: the observation has values that are not finite: {values}.")
+    return observation
+
+
+def _name(environment: gymnasium.Env) -> str:
+    return environment.spec.id if environment.spec else type(environment.unwrapped).__name__
 
 
 class _Film:
@@ -76,8 +106,7 @@ def _rendered(environment: gymnasium.Env) -> np.ndarray:
     try:
         picture = environment.render()
     except Exception as error:
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-        raise UserError(f"the environment cannot be rendered: {reason}") from error
+        raise UserError(f"the environment cannot be rendered: {short_message(error)}") from error
     if not isinstance(picture, np.ndarray) or picture.ndim != 3:
         raise UserError(f"the environment renders {type(picture).__name__}, not a picture; it has no rgb_array mode.")
     return picture[..., :3].astype(np.uint8)

@@ -285,10 +285,12 @@ class PPO(ReinforcementTask):
         return scheduled if "lr_scheduler" in scheduled else optimizer
 
     def on_fit_start(self) -> None:
-        """Begin without a memory, unless it is that of a checkpoint."""
+        """Begin without a memory, unless it is that of a checkpoint, which was read before the network moved."""
         super().on_fit_start()
         if self.trainer.ckpt_path is None:
             self._memory = None
+        if self._memory is not None:
+            self._memory = self._memory.to(self.device)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Add the memory of each rank's environments, ``(ranks, L, N, H)``."""
@@ -305,7 +307,7 @@ class PPO(ReinforcementTask):
         if self._trainer is None or self.trainer.state.fn != "fit" or memories is None:
             return
         if len(memories) == self.trainer.world_size:
-            self._memory = memories[self.trainer.global_rank].to(self.device)
+            self._memory = memories[self.trainer.global_rank]
 
 
 def _check(

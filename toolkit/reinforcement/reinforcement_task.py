@@ -245,9 +245,15 @@ class ReinforcementTask(ManualTask, ABC):
 
     @contextlib.contextmanager
     def evaluating(self) -> Iterator[None]:
-        """While `greedy` plays: no gradient, and no generator and no memory of the training moves."""
-        with torch.random.fork_rng(devices=[]), torch.no_grad(), self._remembering():
-            yield
+        """While `greedy` plays: networks in evaluation mode, no gradients; no generator or memory of training moves."""
+        modes = [(module, module.training) for module in self.net.modules()]
+        self.net.eval()
+        try:
+            with torch.random.fork_rng(devices=[]), torch.no_grad(), self._remembering():
+                yield
+        finally:
+            for module, is_training in modes:
+                module.training = is_training
 
     def _remembering(self) -> contextlib.AbstractContextManager[None]:
         """A context in which `greedy` has a memory of its own; of recurrent policies."""

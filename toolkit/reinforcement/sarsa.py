@@ -38,6 +38,12 @@ class SARSA(TabularTask):
         value: Tensor = self.net(step.next_observation)
         return value.gather(1, self.next_action[:, None])[:, 0]
 
+    def on_fit_start(self) -> None:
+        """The actions of a checkpoint, which was read before the table moved, follow it."""
+        super().on_fit_start()
+        if self.next_action is not None:
+            self.next_action = self.next_action.to(self.device)
+
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Also the actions that all ranks have chosen."""
         super().on_save_checkpoint(checkpoint)
@@ -50,4 +56,4 @@ class SARSA(TabularTask):
         super().on_load_checkpoint(checkpoint)
         fitting = self._trainer is not None and self.trainer.state.fn == "fit"
         if fitting and len(chosen := checkpoint.get("next_action", ())) == self.trainer.world_size:
-            self.next_action = chosen[self.trainer.global_rank].to(self.device)
+            self.next_action = chosen[self.trainer.global_rank]

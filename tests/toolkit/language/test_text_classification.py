@@ -81,7 +81,7 @@ def predictions(run: Path) -> list[dict[str, str]]:
     return list(csv.DictReader(Path("out.csv").read_text().splitlines()))
 
 
-@pytest.mark.parametrize("net", ["BagOfEmbeddings", "BidirectionalLSTM", "TextTransformer"])
+@pytest.mark.parametrize("net", ["BagOfEmbeddings", "SubwordBag", "BidirectionalLSTM", "TextTransformer"])
 def test_checkpoint_predicts_raw_text_without_the_training_data(net: str, table: Path) -> None:
     run = main(["fit", *DATA, f"--model.net={net}", "--data.max_length=30", *QUICK]).run_folder
     Path("train.csv").unlink()

@@ -49,6 +49,18 @@ def test_gradient(activation: type[nn.Module]) -> None:
     assert torch.autograd.gradcheck(lambda x, *_: side_by_side(x, (fused, heads[0]), (other, heads[1])), inputs)
 
 
+@pytest.mark.parametrize("dtype", [torch.int64, torch.uint8])
+@pytest.mark.parametrize("widths", [(3, 5, 2), (3,)])
+def test_integers_are_read_as_floats(dtype: torch.dtype, widths: tuple[int, ...]) -> None:
+    """One-hot states, bytes of a machine's memory; also without a layer before the head, and under autocast."""
+    fused, head = layers(nn.ReLU, *widths), nn.Linear(widths[-1], 2)
+    x = torch.tensor([[1, 0, 0], [200, 7, 3]], dtype=dtype)
+    torch.testing.assert_close(fused(x), fused(x.float()))
+    torch.testing.assert_close(side_by_side(x, (fused, head)), side_by_side(x.float(), (fused, head)))
+    with torch.autocast("cpu", torch.bfloat16):
+        torch.testing.assert_close(head(fused(x)), head(fused(x.float())))
+
+
 def test_gradients_are_contiguous() -> None:
     """Or torch's fused optimizers would apply them to the wrong weights."""
     fused = layers(nn.Tanh, 4, 64, 2)

@@ -2,11 +2,14 @@ import gymnasium
 import numpy as np
 import pytest
 
+from tests import environments
 from toolkit.errors import UserError
 from toolkit.reinforcement.dqn import DQN
 from toolkit.reinforcement.networks.encoders import MLPEncoder
 from toolkit.reinforcement.networks.q_network import QNetwork
 from toolkit.reinforcement.player import play_and_watch
+
+assert environments
 
 
 class Numbered(gymnasium.Env):
@@ -58,3 +61,25 @@ def test_what_cannot_be_rendered_is_told() -> None:
     with pytest.raises(UserError, match="renders NoneType, not a picture"):
         play_and_watch(agent(), environment, seed=0, most_frames=5)
     assert environment.closed
+
+
+@pytest.mark.parametrize(
+    ("fault", "message"),
+    [
+        ("raises", r"Faulty-v0: step\([01]\) raised RuntimeError: the motor is hot"),
+        ("observation", "not finite: .*inf"),
+    ],
+)
+def test_a_faulty_environment_is_named(fault: str, message: str) -> None:
+    with pytest.raises(UserError, match=f"environment {message}" if fault == "raises" else message):
+        play_and_watch(agent(), gymnasium.make("Faulty-v0", fault=fault), seed=0)
+
+
+def test_a_noisy_network_is_quiet_while_it_is_watched_and_noisy_afterwards() -> None:
+    noisy = DQN(QNetwork((2,), 2, MLPEncoder([4]), noisy=True, dueling=True), num_actions=2, total_steps=10)
+    noisy.train()
+    noisy.net.state.eval()
+    with noisy.evaluating():
+        assert not any(module.training for module in noisy.net.modules())
+    assert noisy.net.actions.training
+    assert not noisy.net.state.training

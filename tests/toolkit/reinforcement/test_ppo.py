@@ -307,7 +307,7 @@ def test_evaluation_leaves_the_training_as_it_is() -> None:
     torch.testing.assert_close(*weights, rtol=0, atol=0)
 
 
-def test_memory_is_in_the_checkpoint(tmp_path: Path) -> None:
+def test_memory_is_in_the_checkpoint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     task, toy = agent((2,), lstm=4), Toy(match, sign_at_first, steps=7)
     trainer = fit(task, toy)
     assert task._memory is not None
@@ -315,6 +315,10 @@ def test_memory_is_in_the_checkpoint(tmp_path: Path) -> None:
     again = agent((2,), lstm=4)
     fit(again, toy, ckpt_path=tmp_path / "last.ckpt", weights_only=True)
     assert torch.equal(again._memory, task._memory)
+    monkeypatch.setattr(PPO, "device", torch.device("meta"))  # another one than the checkpoint was read to
+    again.on_fit_start()
+    assert again._memory.is_meta
+    monkeypatch.undo()
     fit(again, Toy(match, sign_at_first, count=5))  # a new training begins without
     again._memory = task._memory
     again.learn(Toy(match, sign_at_first, count=5))  # and so do other environments after a resume

@@ -1,22 +1,33 @@
+from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
+import torch
 
 from cli import main
 from tests.conformance import CASES, agent
 from toolkit.errors import UserError
 from toolkit.reinforcement.dqn import DQN
+from toolkit.reinforcement.networks.actor_critic import ActorCritic
+from toolkit.reinforcement.networks.encoders import MLPEncoder
 from toolkit.reinforcement.networks.q_network import QNetwork
+from toolkit.reinforcement.networks.soft_actor_critic import SoftActorCritic
+from toolkit.reinforcement.networks.squashed_gaussian_actor import StateDependentExploration
+from toolkit.reinforcement.ppo import PPO, Normalization
+from toolkit.reinforcement.reinforcement_task import ReinforcementTask
+from toolkit.reinforcement.sac import SAC
 
 QUICK = ("--trainer.accelerator=cpu", "--trainer.max_epochs=1", "--wandb.enabled=false")
+WARM = ("--data.experience.warmup_steps=10",)
 
 
 @pytest.mark.parametrize(
     ("words", "message"),
     [
         (agent("DQN", "QNetwork", "CartPole-v1", "Rollouts"), "DQN learns from Replay, got Rollouts; write class_path: Replay"),
-        (agent("PPO", "ActorCritic", "CartPole-v1", "Replay"), "PPO learns from Rollouts, got Replay; write class_path: Rollouts"),
-        (agent("QLearning", "ActionTable", "FrozenLake-v1", "Replay"), "QLearning learns from Online, got Replay"),
+        (agent("PPO", "ActorCritic", "CartPole-v1", "Replay", *WARM), "PPO learns from Rollouts, got Replay; write class_path: Rollouts"),
+        (agent("QLearning", "ActionTable", "FrozenLake-v1", "Replay", *WARM), "QLearning learns from Online, got Replay"),
         (agent("SAC", "SoftActorCritic", "CartPole-v1", "Replay", "--model.net.action_dim=1"), "environment's are discrete; take DQN or PPO"),
         (agent("DQN", "QNetwork", "Pendulum-v1", "Replay", "--model.net.num_actions=2"), "environment's are continuous; take PPO or SAC"),
         ((*CASES[DQN].arguments, "--trainer.precision=64-true"), "environments speak 32 bits"),
@@ -36,6 +47,32 @@ def test_what_does_not_suit_is_told(
 def test_the_discount_is_a_share() -> None:
     with pytest.raises(UserError, match=r"gamma: need a discount in \[0, 1\], got 1.5"):
         DQN(QNetwork((4,), 2), gamma=1.5, num_actions=2, total_steps=10)
+
+
+BOX = {"action_low": [-2.0], "action_high": [2.0], "total_steps": 10}
+DISCRETE = {"num_actions": 2, "total_steps": 10}
+AGENTS: list[Callable[[], ReinforcementTask]] = [
+    lambda: DQN(QNetwork((3,), 2, encoder=MLPEncoder([8])), **DISCRETE),
+    lambda: SAC(SoftActorCritic((3,), 1, MLPEncoder([8]), [8]), **BOX),
+    lambda: SAC(SoftActorCritic((3,), 1, MLPEncoder([8]), [8], exploration=StateDependentExploration()), **BOX),
+    lambda: PPO(ActorCritic((3,), 2), observation_shape=(3,), normalization=Normalization(observation=True), **DISCRETE),
+    lambda: PPO(ActorCritic((3,), action_dim=1, lstm=4), **BOX),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("make", AGENTS)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.int64])
+def test_sixteen_bits_and_integers(make: Callable[[], ReinforcementTask], dtype: torch.dtype) -> None:
+    """Networks compute in bfloat16, environments do not; a flattened state is a row of integers."""
+    agent, observation, start = make(), torch.eye(3).to(dtype), torch.tensor([True, False, True])
+    with torch.autocast("cpu", torch.bfloat16):
+        for _ in range(2):  # the second time with a memory
+            explored = agent.act(observation, start).action
+            greedy = agent.greedy(observation, start)
+    for action in (explored, greedy):
+        told = agent.environment_action(action).detach().numpy()
+        assert len(told) == 3
+        assert told.dtype == (np.int64 if agent.num_actions else np.float32)
 
 
 def test_a_run_ends_with_its_budget_and_goes_no_further(workdir: Path) -> None:

@@ -80,7 +80,7 @@ def test_takes_the_detour_because_it_stumbles() -> None:
     assert task.greedy(torch.tensor([0]), torch.tensor([False])).item() == 0
 
 
-def test_next_action_is_in_the_checkpoint(tmp_path: Path) -> None:
+def test_next_action_is_in_the_checkpoint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     task = explorer(1.0)
     trainer = fit(task, Processes(CHAIN, num_envs=9, steps=3), items=2)
     trainer.save_checkpoint(tmp_path / "last.ckpt")
@@ -95,3 +95,6 @@ def test_next_action_is_in_the_checkpoint(tmp_path: Path) -> None:
     assert anew.shape == (9,)
     fewer = observation[:4]
     assert resumed.act(fewer, ~fewer.bool()).action.shape == (4,)
+    monkeypatch.setattr(SARSA, "device", torch.device("meta"))  # another one than the checkpoint was read to
+    resumed.on_fit_start()
+    assert resumed.next_action.is_meta

@@ -56,7 +56,7 @@ class MLPEncoder(Encoder):
 
 
 class NatureEncoder(Encoder):
-    """The three convolutions and the layer of 512 units of the Atari agents, on bytes.
+    """The three convolutions and the layer of 512 units of the Atari agents, on bytes; floats are read as they are.
 
     Mnih et al., "Human-level control through deep reinforcement learning", Nature, 2015, Methods.
 
@@ -90,11 +90,11 @@ class NatureEncoder(Encoder):
 
 
 class Scale(nn.Module):
-    """Bytes to ``[0, 1]``."""
+    """Bytes to ``[0, 1]``; floats, which something has scaled before, as they are."""
 
     def forward(self, pixels: Tensor) -> Tensor:
-        """``(B, C, H, W)``, 0..255, to floats."""
-        return pixels.to(torch.get_default_dtype()) / 255
+        """``(B, C, H, W)``, 0..255 or floats, to floats."""
+        return pixels if pixels.is_floating_point() else pixels.to(torch.get_default_dtype()) / 255
 
 
 def orthogonal(module: nn.Module, gain: float) -> None:

@@ -160,7 +160,7 @@ class StateDependentNoiseActor(SquashedGaussianActor):
         """The mean and the noise that the matrix of each environment says."""
         phi = self.encoder(observation)  # (N, D)
         theta = self._renewed(start, phi) * self.log_std.exp()  # (N, D, A)
-        action: Tensor = (self.mean_head(phi) + (phi.unsqueeze(1) @ theta).squeeze(1)).tanh()
+        action: Tensor = (self.mean_head(phi) + (phi.unsqueeze(1) @ theta).squeeze(1)).float().tanh()
         return action
 
     def _renewed(self, start: Tensor, phi: Tensor) -> Tensor:

@@ -9,9 +9,11 @@ from torch import Tensor, nn
 
 from tests.pretrained import tiny_bert
 from toolkit.errors import UserError
+from toolkit.language.char_tokenizer import CharTokenizer
 from toolkit.language.networks.bag_of_embeddings import BagOfEmbeddings
 from toolkit.language.networks.bidirectional_lstm import BidirectionalLSTM
 from toolkit.language.networks.pretrained_encoder import PretrainedEncoder
+from toolkit.language.networks.subword_bag import SubwordBag
 from toolkit.language.networks.text_network import TextNetwork
 from toolkit.language.networks.text_transformer import TextTransformer
 from toolkit.language.pooling import Pooling
@@ -19,8 +21,19 @@ from toolkit.nn.backbone import stage_parameters, stages_of
 from toolkit.nn.lora import LoRA
 
 V, K = 40, 3
+
+
+def subwords() -> SubwordBag:
+    """Over letters and some spaces and signs, as if trained."""
+    net = SubwordBag(K, CharTokenizer("\t !,0123456789ABCDEFGHIJKLMNOPabcdefghij", fallback=False).vocabulary(), 8)
+    for table in (net.words, net.ngrams):
+        nn.init.normal_(table.weight)
+    return net
+
+
 NETS: dict[str, Callable[[], TextNetwork]] = {
     **{f"bag-{kind}": lambda kind=kind: BagOfEmbeddings(K, V, 8, pooling=kind) for kind in ("mean", "max", "attention")},
+    "subwords": lambda: subwords(),
     "ngrams": lambda: BagOfEmbeddings(K, V, 8, ngrams=3, buckets=50),
     **{f"lstm-{kind}": lambda kind=kind: BidirectionalLSTM(K, V, 8, 2, pooling=kind) for kind in ("mean", "max", "first")},
     **{f"transformer-{kind}": lambda kind=kind: TextTransformer(K, V, 20, 8, heads=2, pooling=kind) for kind in ("mean", "first")},

@@ -66,6 +66,8 @@ def test_evaluation_and_a_copy_of_a_noisy_network() -> None:
 def test_reads_pixels() -> None:
     net = QNetwork((4, 84, 84), 6, NatureEncoder(width=32), dueling=True, noisy=True, atoms=51)
     assert net(torch.zeros(2, 4, 84, 84, dtype=torch.uint8)).shape == (2, 6)
+    pixels = torch.randint(256, (2, 4, 84, 84), dtype=torch.uint8)
+    torch.testing.assert_close(net(pixels), net(pixels / 255))  # floats were scaled by someone
 
 
 def test_refuses_continuous_actions_no_atoms_and_an_empty_range() -> None:
