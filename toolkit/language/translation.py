@@ -15,6 +15,7 @@ from toolkit.language.tokenizer import restore
 from toolkit.language.translation_search import beam_search, greedy_search
 from toolkit.losses.label_smoothing import label_smoothed_nats
 from toolkit.metrics.translation_scores import BLEU, CHRF
+from toolkit.nn.layer_decay import parameter_groups
 from toolkit.task import SchedulerConfig, Task
 from toolkit.types import IGNORE_LABEL, Stage, StepOutput, TranslationBatch, Translations
 
@@ -23,8 +24,8 @@ class Translation(Task):
     """Cross entropy of each token of a translation, given the text and the right tokens before it (teacher forcing).
 
     Sutskever et al., "Sequence to Sequence Learning with Neural Networks", NeurIPS 2014. The loss that is minimised has
-    smoothed labels; every other one has not. Validation translates greedily, test and `predict` with a beam. BLEU and
-    chrF are those of the whole set.
+    smoothed labels; every other one has not. Weights of two and more dimensions decay; biases and gains do not.
+    Validation translates greedily, test and `predict` with a beam. BLEU and chrF are those of the whole set.
 
     Args:
         net: Source tokens, and target tokens so far, to the logits of the next.
@@ -74,6 +75,10 @@ class Translation(Task):
         self.end = self.target_tokenizer.end_token
         self.max_length = max_length
         self.label_smoothing, self.beam, self.length_penalty = label_smoothing, beam, length_penalty
+
+    def parameter_groups(self) -> list[dict[str, Any]]:
+        """Matrices, and apart from them vectors, which do not decay."""
+        return parameter_groups(self.net)
 
     def configure_model(self) -> None:
         """Refuse sharded weights: ranks write texts of different lengths, and would wait for each other's weights."""

@@ -50,6 +50,14 @@ def test_smoothed_in_training_and_plain_in_evaluation(data: ParallelTextDataModu
     assert list(task.means("val").compute()) == ["loss"]
 
 
+def test_vectors_do_not_decay(data: ParallelTextDataModule) -> None:
+    task = build(data, optimizer=lambda groups: torch.optim.AdamW(groups, lr=0.1, weight_decay=0.5))
+    optimizer = task.configure_optimizers()
+    assert isinstance(optimizer, torch.optim.AdamW)
+    decayed = {id(p): group["weight_decay"] for group in optimizer.param_groups for p in group["params"]}
+    assert decayed == {id(p): 0.5 if p.ndim >= 2 else 0.0 for p in task.parameters()}
+
+
 def test_scores_are_of_the_greedy_translations_and_the_references(data: ParallelTextDataModule) -> None:
     task, batch = build(data).eval(), batch_of(data)
     found = task.step(batch, "val").prediction
