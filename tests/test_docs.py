@@ -15,7 +15,7 @@ from cli import main
 from tests.conftest import ROOT
 from tests.datamodules.detection_data import coco, voc
 from tests.forked import quick_starts  # noqa: F401  # a fixture
-from tests.pretrained import tiny_bert
+from tests.pretrained import tiny_bert, tiny_gpt2
 from tests.test_configs import RUNNABLE
 
 PAGES = ["README.md", "CONTRIBUTING.md", *sorted(f"docs/{p.relative_to(ROOT / 'docs')}" for p in (ROOT / "docs").rglob("*.md"))]  # fmt: skip
@@ -107,6 +107,8 @@ def test_commands_run(page: str, workdir: Path, capsys: pytest.CaptureFixture[st
     small_data(workdir / "path" / "to")
     if "path/to/minilm" in (ROOT / page).read_text():
         tiny_bert(workdir / "path" / "to" / "minilm")
+    if "path/to/gpt2" in (ROOT / page).read_text():
+        tiny_gpt2(workdir / "path" / "to" / "gpt2")
     for number, command in enumerate(commands(page)):
         if plain_config(command) and not needs_run(commands(page)[number + 1 :]):
             assert plain_config(command) in RUNNABLE, f"{page}: nobody runs {command!r}"

@@ -3,6 +3,8 @@
 from collections.abc import Sequence
 from typing import Any
 
+import torch
+
 from toolkit.checkpoint import load
 from toolkit.commands.evaluate import take_checkpoint
 from toolkit.commands.parser import take_option
@@ -29,7 +31,9 @@ def sample(args: Sequence[str], parts: Parts) -> Any:
     """
     checkpoint, rest = take_checkpoint(args, parts)
     _, rest = take_option(rest, "runs")
-    task = load(checkpoint)
+    accelerator, rest = take_option(rest, "accelerator")
+    device = _device(accelerator[-1] if accelerator else "auto")
+    task = load(checkpoint).to(device)
     if isinstance(task, TextGenerator):
         return sample_text(task, rest)
     if isinstance(task, ImageGenerator):
@@ -37,3 +41,15 @@ def sample(args: Sequence[str], parts: Parts) -> Any:
     raise UserError(
         f"sample: {type(task).__name__} draws no images and writes no text; give a checkpoint of a generative model."
     )
+
+
+def _device(accelerator: str) -> torch.device:
+    """The one that the Trainer's word means."""
+    found = torch.accelerator.current_accelerator(check_available=True)
+    if accelerator == "cpu" or (accelerator == "auto" and found is None):
+        return torch.device("cpu")
+    if found is None or accelerator not in ("auto", "gpu", found.type):
+        raise UserError(
+            f"sample: --accelerator: there is no {accelerator!r} here; write auto, cpu" + (", gpu." if found else ".")
+        )
+    return found

@@ -12,7 +12,10 @@ from toolkit.errors import UserError
 from toolkit.generative.image_generator import ImageGenerator, class_number
 from toolkit.generative.picture_grid import picture_grid
 
-USAGE = "python cli.py sample RUN_FOLDER_OR_CHECKPOINT [--count 100] [--seed 0] [--class NAME ...] [--output FOLDER]"
+USAGE = (
+    "python cli.py sample RUN_FOLDER_OR_CHECKPOINT [--count 100] [--seed 0] [--class NAME ...] [--output FOLDER] "
+    "[--accelerator auto]"
+)
 
 
 def sample_images(task: ImageGenerator, words: Sequence[str], checkpoint: Path) -> Path:

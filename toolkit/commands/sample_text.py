@@ -8,7 +8,7 @@ from toolkit.language.text_generator import Sampling, TextGenerator
 
 USAGE = (
     'python cli.py sample RUN_FOLDER_OR_CHECKPOINT [--prompt "..."] [--tokens 200] [--count 1] [--temperature 1.0] '
-    "[--top_k 40] [--top_p 0.95] [--seed 0]"
+    "[--top_k 40] [--top_p 0.95] [--seed 0] [--accelerator auto]"
 )
 
 

@@ -24,8 +24,8 @@ class Translation(Task):
     """Cross entropy of each token of a translation, given the text and the right tokens before it (teacher forcing).
 
     Sutskever et al., "Sequence to Sequence Learning with Neural Networks", NeurIPS 2014. The loss that is minimised has
-    smoothed labels; every other one has not. Validation translates greedily, test and `predict` with a beam. BLEU and
-    chrF are those of the whole set. Weights of two and more dimensions decay; biases and gains do not.
+    smoothed labels; every other one has not. Weights of two and more dimensions decay; biases and gains do not.
+    Validation translates greedily, test and `predict` with a beam. BLEU and chrF are those of the whole set.
 
     Args:
         net: Source tokens, and target tokens so far, to the logits of the next.
@@ -76,6 +76,10 @@ class Translation(Task):
         self.max_length = max_length
         self.label_smoothing, self.beam, self.length_penalty = label_smoothing, beam, length_penalty
 
+    def parameter_groups(self) -> list[dict[str, Any]]:
+        """Matrices, and apart from them vectors, which do not decay."""
+        return parameter_groups(self.net)
+
     def configure_model(self) -> None:
         """Refuse sharded weights: ranks write texts of different lengths, and would wait for each other's weights."""
         if self._device_mesh is not None:
@@ -83,10 +87,6 @@ class Translation(Task):
                 "trainer.strategy: Translation searches on each device by itself, which needs whole weights there; "
                 "write strategy: ddp."
             )
-
-    def parameter_groups(self) -> list[dict[str, Any]]:
-        """Matrices, and vectors (biases, gains), which do not decay."""
-        return parameter_groups(self.net)
 
     def step(self, batch: TranslationBatch, stage: Stage) -> StepOutput:
         """Mean loss of a token; in evaluation also the translations."""

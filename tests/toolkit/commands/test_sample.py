@@ -1,12 +1,16 @@
 """The verb `sample`: what it writes, and what it says of mistakes."""
 
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
+import torch
 from PIL import Image
 
 from cli import main
 from tests.conformance import CASES
+from toolkit.commands.sample import sample
+from toolkit.errors import UserError
 from toolkit.generative.gan import GAN
 from toolkit.language.language_model import LanguageModel
 from toolkit.vision.image_classification import ImageClassification
@@ -33,12 +37,33 @@ def test_grid_and_files(run: str, capsys: pytest.CaptureFixture[str]) -> None:
         assert file.read_bytes() == (Path("a") / file.name).read_bytes()
 
 
+@pytest.mark.parametrize(
+    ("words", "kind"),
+    [
+        ([], "cuda"),
+        (["--accelerator=gpu"], "cuda"),
+        (["--accelerator", "cuda"], "cuda"),
+        (["--accelerator=cpu"], "cpu"),
+    ],
+)
+def test_it_draws_on_the_device_that_there_is(words: list[str], kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.accelerator, "current_accelerator", lambda check_available: torch.device("cuda"))
+    monkeypatch.setattr("toolkit.commands.sample.take_checkpoint", lambda args, parts: ("checkpoint", list(args)))
+    moved: list[torch.device] = []
+    loaded = SimpleNamespace(to=lambda device: moved.append(device))
+    monkeypatch.setattr("toolkit.commands.sample.load", lambda checkpoint: loaded)
+    with pytest.raises(UserError, match="draws no images"):
+        sample(words, parts=None)  # type: ignore[arg-type]
+    assert [device.type for device in moved] == [kind]
+
+
 def test_mistakes(run: str, workdir: Path, capsys: pytest.CaptureFixture[str]) -> None:
     classifier = main(["fit", *CASES[ImageClassification].arguments, *QUICK]).run_folder
     for words, message in [
         ([run, "--class", "cat"], "no class 'cat'; choose from 0, 1, 2"),
         ([run, "--count", "0"], "count: need at least 1, got 0"),
         ([], "name one with --ckpt_path"),
+        ([run, "--accelerator", "abacus"], "--accelerator: there is no 'abacus' here; write auto, cpu"),
         ([str(classifier)], "ImageClassification draws no images and writes no text"),
     ]:
         with pytest.raises(SystemExit) as stopped:
