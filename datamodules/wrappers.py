@@ -69,3 +69,28 @@ class LifeIsEpisode(gymnasium.Wrapper):
         is_lost = info["lives"] < self.lives
         self.lives = info["lives"]
         return observation, reward, terminated or is_lost, truncated, info
+
+
+class OnePedal(gymnasium.ActionWrapper):
+    """CarRacing's gas and brake as one number: above 0 it is gas, below it brake, and 0 lets the car roll.
+
+    A policy that knows nothing acts around 0; with pedals of their own that is half of each, and the brake wins.
+
+    Args:
+        env: Its actions are steering in [-1, 1], gas in [0, 1] and brake in [0, 1].
+
+    Raises:
+        UserError: Its actions are others.
+    """
+
+    def __init__(self, env: gymnasium.Env) -> None:
+        super().__init__(env)
+        space = env.action_space
+        if not isinstance(space, Box) or space.low.tolist() != [-1, 0, 0] or space.high.tolist() != [1, 1, 1]:
+            raise UserError(f"OnePedal: need steering, gas and brake, Box([-1, 0, 0], [1, 1, 1]), got {space}.")
+        self.action_space = Box(-1, 1, (2,), np.float32)
+
+    def action(self, action: Any) -> np.ndarray:
+        """``(2,)``, steering and pedal, to ``(3,)``."""
+        steering, pedal = action
+        return np.array([steering, max(pedal, 0), max(-pedal, 0)], np.float32)

@@ -5,8 +5,9 @@ from typing import Any
 import gymnasium
 import numpy as np
 import pytest
+from gymnasium.spaces import Box
 
-from datamodules.wrappers import LifeIsEpisode, SelectObservation
+from datamodules.wrappers import LifeIsEpisode, OnePedal, SelectObservation
 from toolkit.errors import UserError
 
 
@@ -64,3 +65,22 @@ def test_a_cut_or_lost_game_begins_anew() -> None:
     made.step(1)
     assert made.step(1)[2]  # a life
     assert made.reset()[0].tolist() == [2, 0]  # the step that does nothing was cut
+
+
+class Pedals(gymnasium.Env):
+    """Shows what was done."""
+
+    observation_space = action_space = Box(np.array([-1, 0, 0], np.float32), np.ones(3, np.float32))
+
+    def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
+        return action, 0.0, False, False, {}
+
+
+def test_one_pedal() -> None:
+    environment = OnePedal(Pedals())
+    assert environment.action_space == Box(-1, 1, (2,), np.float32)
+    for pedal, gas, brake in ((0.75, 0.75, 0), (0, 0, 0), (-0.25, 0, 0.25)):
+        done = environment.step(np.array([-0.5, pedal], np.float32))[0]
+        assert (done.tolist(), done.dtype) == ([-0.5, gas, brake], np.float32)
+    with pytest.raises(UserError, match=r"OnePedal: need steering, gas and brake.*Discrete\(2\)"):
+        OnePedal(gymnasium.make("CartPole-v1"))
