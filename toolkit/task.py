@@ -357,6 +357,7 @@ class Task(LightningModule, ABC):
         for group in optimizer.param_groups:
             group["lr"] *= self.learning_rate_factor
         if self.scheduler is None:
+            _keep_learning_rates(optimizer)
             return {"optimizer": optimizer}
         scheduler = self.scheduler(optimizer)
         sets_rates = isinstance(scheduler, (torch.optim.lr_scheduler.OneCycleLR, torch.optim.lr_scheduler.CyclicLR))
@@ -488,6 +489,20 @@ def _describe(checkpoint: dict[str, Any], found: dict[str, Any]) -> None:
     if found and isinstance(net, dict):
         net = {**net, "init_args": {**net.get("init_args", {}), **found}}
         checkpoint["hyper_parameters"] = {**parameters, "net": net}
+
+
+def _keep_learning_rates(optimizer: Optimizer) -> None:
+    """Let the learning rates given now win over those of a checkpoint, as `HorizonScheduler` lets its own."""
+    rates = [float(group["lr"]) for group in optimizer.param_groups]
+
+    def put_back(loaded: Optimizer) -> None:
+        for group, rate in zip(loaded.param_groups, rates, strict=True):
+            if isinstance(group["lr"], Tensor):
+                group["lr"].fill_(rate)
+            else:
+                group["lr"] = rate
+
+    optimizer.register_load_state_dict_post_hook(put_back)
 
 
 def _is_plain(value: Any) -> bool:

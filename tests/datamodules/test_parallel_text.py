@@ -68,7 +68,7 @@ def test_an_empty_side_is_left_out_and_told(workdir: Path) -> None:
 def test_bad_files(workdir: Path) -> None:
     write(a_tsv="eins\tone\nzwei\n", empty_de="", empty_en="", a_gz="no gzip")
     packed = bytearray(gzip.compress(b"eins\n" * 100))
-    packed[12] ^= 0xFF
+    packed[10] ^= 0xFF
     Path("damaged.gz").write_bytes(packed)
     Path("latin.de").write_bytes("eins\nzwei\nfünf\n".encode("latin-1"))
     for files, message in {

@@ -198,6 +198,19 @@ def test_horizon_follows_from_the_length_of_the_run(options: dict[str, Any], tot
     assert scheduler_of(trainer).last_epoch == total_steps
 
 
+def test_learning_rates_given_now_win_over_a_checkpoints_where_nothing_schedules_them() -> None:
+    def optimizer(lr: float) -> torch.optim.Optimizer:
+        probe = Mean(nn.Linear(1, 1))
+        probe.optimizer = lambda parameters: torch.optim.SGD(parameters, lr=lr)
+        made = probe.configure_optimizers()
+        assert isinstance(made, torch.optim.Optimizer)
+        return made
+
+    now = optimizer(0.01)
+    now.load_state_dict(optimizer(0.1).state_dict())
+    assert [group["lr"] for group in now.param_groups] == [0.01]
+
+
 @pytest.mark.parametrize(
     ("config", "updates"),
     [({"interval": "epoch"}, 4), ({"interval": "epoch", "frequency": 2}, 2), ({"frequency": 3}, 8)],
