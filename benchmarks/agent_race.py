@@ -4,9 +4,9 @@
 
 Needs the extra [bench]. One thread; the two sides train in turns, a seed each time, each in a process of its own, timed
 by its CPU seconds from the first environment step to the last, without evaluation. Ours runs with everything
-that `fit` does by default: checkpoints, metrics.csv, W&B (offline), the guard, the progress lines. Then each plays the
-same 100 episodes greedily. The networks, batches, numbers of gradient steps and environments are equal; the settings
-are those of Stable-Baselines3's zoo (SAC: its defaults).
+that `fit` does by default: checkpoints, metrics.csv, W&B (offline), the progress lines (the guard of gradients looks at
+no agent's). Then each plays the same 100 episodes greedily. The networks, batches, numbers of gradient steps and
+environments are equal; the settings are those of Stable-Baselines3's zoo (SAC: its defaults).
 """
 
 import argparse

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, TypeVar
 
 import torch
+from lightning.pytorch import Callback
 from lightning.pytorch.core.optimizer import LightningOptimizer
 from lightning.pytorch.loops.utilities import _block_parallel_sync_behavior
 from lightning.pytorch.utilities.types import OptimizerConfig, OptimizerLRSchedulerConfig
@@ -28,8 +29,8 @@ class ManualTask(Task, ABC):
     ranks are averaged here, once an optimizer step, and not by DDP's hooks, which expect one backward pass through all
     parameters; plain ``strategy=ddp`` will do. All optimizers and schedulers are in the checkpoint.
 
-    The Trainer's ``gradient_clip_val`` and ``accumulate_grad_batches`` cannot know which optimizer is meant, and
-    Lightning refuses them. Here they are arguments. Accumulation is within the batch: a training step is always one
+    The Trainer's ``gradient_clip_val`` and ``accumulate_grad_batches`` cannot know which optimizer is meant, and are
+    refused. Here they are arguments. Accumulation is within the batch: a training step is always one
     batch of the loader, computed in so many parts, so that ``data.batch_size`` stays the size of the step.
 
     Args:
@@ -39,7 +40,7 @@ class ManualTask(Task, ABC):
         **options: Of `Task`.
 
     Raises:
-        UserError: A number is not positive.
+        UserError: A number is not positive; at a fit's start, the Trainer has such a flag.
     """
 
     def __init__(
@@ -54,6 +55,22 @@ class ManualTask(Task, ABC):
         self.automatic_optimization = False
         self.gradient_clip_val = gradient_clip_val
         self.accumulate = accumulate
+
+    def configure_callbacks(self) -> list[Callback]:
+        """None; it is the first hook of a fit, so that these flags can be refused in other words than Lightning's."""
+        if self.trainer.state.fn != "fit":
+            return []
+        if self.trainer.gradient_clip_val:
+            raise UserError(
+                f"trainer.gradient_clip_val: {type(self).__name__} clips each optimizer's gradient itself; write "
+                f"model.init_args.gradient_clip_val: {self.trainer.gradient_clip_val}."
+            )
+        if self.trainer.accumulate_grad_batches != 1:
+            raise UserError(
+                f"trainer.accumulate_grad_batches: {type(self).__name__} steps its optimizers within a batch, got "
+                f"{self.trainer.accumulate_grad_batches}; leave it out, and see its arguments for smaller parts."
+            )
+        return []
 
     # A training step --------------------------------------------------------------------------------------------------
 

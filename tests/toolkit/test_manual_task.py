@@ -98,8 +98,10 @@ def test_schedule_moves_once_a_training_step() -> None:
 
 
 def test_the_trainer_s_own_flags_are_refused() -> None:
-    with pytest.raises(Exception, match="not supported for manual optimization"):
+    with pytest.raises(UserError, match=r"trainer.accumulate_grad_batches: .* got 2"):
         fit(gan(), accumulate_grad_batches=2)
+    with pytest.raises(UserError, match=r"trainer.gradient_clip_val: .* write model.init_args.gradient_clip_val: 0.5"):
+        fit(gan(), gradient_clip_val=0.5)
 
 
 @pytest.mark.parametrize("options", [{"accumulate": 0}, {"gradient_clip_val": 0.0}, {"critic_steps": 0}])

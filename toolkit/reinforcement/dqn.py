@@ -59,7 +59,7 @@ class DQN(ReinforcementTask):
         total_steps: Environment steps of the whole run, over all ranks.
 
     Raises:
-        UserError: ``target_update_every`` or ``tau`` is out of its range; at a fit's start, epsilon has no horizon.
+        UserError: ``target_update_every`` or ``tau`` is out of its range; see `ReinforcementTask`.
     """
 
     net: QNetwork
@@ -110,6 +110,11 @@ class DQN(ReinforcementTask):
         """The share of random actions now."""
         return 0.0 if self.net.noisy else self.exploration.epsilon(self.progress)
 
+    @property
+    def schedule(self) -> str | None:
+        """Epsilon falls."""
+        return None if self.net.noisy or self.exploration.is_constant else "exploration"
+
     @torch.no_grad()
     def act(self, observation: Tensor, start: Tensor) -> PolicyStep:
         """Epsilon-greedy, each environment for itself; with a noisy network greedy under new noise."""
@@ -133,11 +138,9 @@ class DQN(ReinforcementTask):
     # Learning ---------------------------------------------------------------------------------------------------------
 
     def on_fit_start(self) -> None:
-        """Go on counting, and refuse a run without a known end, where epsilon could not fall."""
+        """Go on counting."""
         super().on_fit_start()
         self._updates = int(self.grad_updates)
-        if not self.net.noisy and not self.total_steps:
-            raise UserError("model.init_args.total_steps: exploration falls over the run's steps; say how many.")
 
     def learn(self, source: ReplaySource) -> dict[str, Tensor]:
         """An update for each minibatch that the source says is due."""
@@ -149,7 +152,7 @@ class DQN(ReinforcementTask):
                 self.target.reset_noise()
             loss, error, value = self.predict_return(batch)
             weight = batch.weight / len(batch.weight)
-            self.descend(0, loss, weight)
+            self.update(0, loss, weight)
             source.update_priorities(batch.index, error)
             losses.append(torch.dot(weight, loss.detach()))
             values.append(value)

@@ -29,6 +29,11 @@ class Exploration:
                 f"{self.start}, {self.end} and {self.fraction}."
             )
 
+    @property
+    def is_constant(self) -> bool:
+        """Whether it never falls."""
+        return self.start == self.end
+
     def epsilon(self, progress: float) -> float:
         """At a share of the run, in [0, 1].
 

@@ -146,6 +146,11 @@ class PPO(ReinforcementTask):
         self._memory: Tensor | None = None
         """``(L, N, H)``, of a recurrent policy, behind the last action; an attribute, for it is a rank's own."""
 
+    @property
+    def schedule(self) -> str | None:
+        """The clip range may fall."""
+        return "decay_clip_range" if self.decay_clip_range else None
+
     # Acting -----------------------------------------------------------------------------------------------------------
 
     @torch.no_grad()
@@ -223,7 +228,7 @@ class PPO(ReinforcementTask):
             loss = policy_loss + self.value_weight * value_loss
             if self.entropy_weight:
                 loss = loss - self.entropy_weight * entropy
-            self.descend(0, loss)
+            self.update(0, loss)
             losses.append(torch.stack([loss, policy_loss, value_loss, entropy]).detach())
             log_ratios.append(log_ratio.detach())
         if self.observations is not None:  # not before: all updates are to see what the policy saw when it acted

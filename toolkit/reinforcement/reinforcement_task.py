@@ -26,9 +26,9 @@ class ReinforcementTask(ManualTask, ABC):
     A training step is one item of the DataModule's experience stream: many environment steps, and many updates. So
     schedules and exploration read ``env_steps`` and ``grad_updates``, which count over all ranks, and never
     ``trainer.global_step``. An algorithm implements `act` (explore), `greedy` (what it has learned) and `learn` (from
-    one item to its losses, by `descend`).
+    one item to its losses, by `update`).
 
-    `descend` does not go through Lightning's optimizer wrapper: an update of a small network takes a third of a
+    `update` does not go through Lightning's optimizer wrapper: an update of a small network takes a third of a
     millisecond, and the wrapper's hooks as long again. It takes the gradients of the one optimizer's parameters alone,
     averages them over the ranks, clips them, and steps.
 
@@ -40,17 +40,18 @@ class ReinforcementTask(ManualTask, ABC):
         action_high: The largest.
         total_steps: Environment steps of the whole run, over all ranks: the horizon of schedules and exploration.
         scalars: What `learn` gives, for the log.
-        **options: Of `ManualTask`.
+        **options: Of `ManualTask`, but for ``accumulate``.
 
     Raises:
-        UserError: ``gamma`` is not in [0, 1]; the action space is not one the algorithm knows.
+        UserError: ``gamma`` is not in [0, 1]; the action space is not one the algorithm knows; at a fit's start,
+            something follows the run's steps, and their number is not known.
     """
 
     monitor = "val/return_mean"
     mode = "max"
     is_mean_over_samples = False
     source: ClassVar[type[ExperienceSource]]
-    """What the algorithm learns from: a `RolloutSource` or a `ReplaySource`."""
+    """What the algorithm learns from: a `RolloutSource`, a `ReplaySource` or an `OnlineSource`."""
     actions: ClassVar[tuple[Literal["discrete", "continuous"], ...]] = ("discrete", "continuous")
     """The action spaces that it knows."""
 
@@ -73,6 +74,11 @@ class ReinforcementTask(ManualTask, ABC):
     ) -> None:
         if not 0 <= gamma <= 1:
             raise UserError(f"model.init_args.gamma: need a discount in [0, 1], got {gamma}.")
+        if options.get("accumulate", 1) != 1:
+            raise UserError(
+                f"model.init_args.accumulate: an agent's update is one minibatch, got {options['accumulate']} parts; "
+                "leave it out, and write a smaller data.init_args.experience.batch_size, or more minibatches of PPO."
+            )
         metrics = MetricCollection({"return_min": MinMetric(), "return_max": MaxMetric()}, compute_groups=False)
         super().__init__(net, metrics=metrics, scalars=(*scalars, *EPISODES), evaluation_scalars=EPISODES, **options)
         kind: Literal["discrete", "continuous"] = "discrete" if num_actions is not None else "continuous"
@@ -108,7 +114,7 @@ class ReinforcementTask(ManualTask, ABC):
 
     @abstractmethod
     def learn(self, source: Any) -> dict[str, Tensor]:
-        """Collect from the source, update by `descend`, and say what is logged.
+        """Collect from the source, `update`, and say what is logged.
 
         Returns:
             The mean over the updates of each of the constructor's ``scalars``; empty where no update was due.
@@ -142,11 +148,20 @@ class ReinforcementTask(ManualTask, ABC):
         """Share of the run's environment steps that are done, in [0, 1]; 0 where their number is not known."""
         return min(1.0, self._steps_done / self.total_steps) if self.total_steps else 0.0
 
+    @property
+    def schedule(self) -> str | None:
+        """What of the algorithm follows `progress`, so that the run's length must be known; None if nothing does."""
+        return None
+
     # Learning ---------------------------------------------------------------------------------------------------------
 
     def on_fit_start(self) -> None:
         """Refuse what these updates cannot do, or the data that do not suit."""
         super().on_fit_start()
+        if self.schedule is not None and not self.total_steps:
+            raise UserError(
+                f"model.init_args.total_steps: {self.schedule} follows the run's environment steps; say how many."
+            )
         self._steps_done, self._ranks = int(self.env_steps), self.trainer.world_size
         if self.device.type == "cpu":  # Lightning has torch ask NVML, and each optimizer step asks again: 40 us
             os.environ["PYTORCH_NVML_BASED_CUDA_CHECK"] = "0"
@@ -198,9 +213,7 @@ class ReinforcementTask(ManualTask, ABC):
         both = {name: values.get(name, zero) for name in names} | dict(zip(EPISODES, played, strict=True))
         self.record("train", weights, **both)
 
-    def descend(  # type: ignore[override]  # one loss, no pieces
-        self, number: int, loss: Tensor, weight: Tensor | None = None
-    ) -> None:
+    def update(self, number: int, loss: Tensor, weight: Tensor | None = None) -> None:
         """One step of one optimizer; no other parameter gets a gradient.
 
         Args:

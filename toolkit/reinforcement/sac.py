@@ -135,19 +135,19 @@ class SAC(ReinforcementTask):
         temperature_losses = []
         if self.learns_temperature:
             temperature_losses = [self.log_temperature * (entropy - self.target_entropy)]
-            self.descend(TEMPERATURE, *temperature_losses)
+            self.update(TEMPERATURE, *temperature_losses)
 
         # J(Q), eq. 5 and 6
         y = self._target(batch, alpha)  # (B,)
         q = self.net.critics(batch.observation, batch.action)  # (2, B)
         error = q - y
         critic_loss = 0.5 * (batch.weight * error.square()).mean(dim=1).sum()
-        self.descend(CRITICS, critic_loss)
+        self.update(CRITICS, critic_loss)
         source.update_priorities(batch.index, error.detach().abs().mean(dim=0))
 
         # J(pi), eq. 7 and 9: the gradient passes through the critics to the action, and stops there
         actor_loss = (alpha * log_pi - self.net.critics.smaller(batch.observation, action)).mean()
-        self.descend(ACTOR, actor_loss)
+        self.update(ACTOR, actor_loss)
 
         with torch.no_grad():
             torch._foreach_lerp_(list(self.target_critics.parameters()), list(self.net.critics.parameters()), self.tau)

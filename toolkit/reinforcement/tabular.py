@@ -105,6 +105,14 @@ class TabularTask(ReinforcementTask, ABC):
         self.exploration = exploration or Exploration()
         self.register_buffer("visits", torch.zeros_like(net.value, dtype=torch.int64))
 
+    @property
+    def schedule(self) -> str | None:
+        """Epsilon falls, and the learning rate may."""
+        rate = self.learning_rate
+        if not self.exploration.is_constant:
+            return "exploration"
+        return None if rate.end in (None, rate.start) else "learning_rate"
+
     @abstractmethod
     def next_value(self, step: VectorStep) -> Tensor:
         """``V(s')``, ``(N,)``: what the episode is worth from ``step.next_observation`` on."""
@@ -139,7 +147,7 @@ class TabularTask(ReinforcementTask, ABC):
         errors = []
         for step in source.steps(self):
             value = self.next_value(step).masked_fill(step.terminated, 0.0)
-            errors.append(self.update(step, step.reward + self.gamma * value))
+            errors.append(self.move_values(step, step.reward + self.gamma * value))
         self.grad_updates += len(errors)
         error = torch.cat(errors)
         self.trainer.optimizers[0].param_groups[0]["lr"] = self.learning_rate.base(self.progress)  # for the log
@@ -148,7 +156,7 @@ class TabularTask(ReinforcementTask, ABC):
         return {"td_error": error.abs().mean()} if len(error) else {}
 
     @torch.no_grad()
-    def update(self, step: VectorStep, target: Tensor) -> Tensor:
+    def move_values(self, step: VectorStep, target: Tensor) -> Tensor:
         """Move the values of what was done towards their targets.
 
         Args:

@@ -344,5 +344,5 @@ def test_refusals() -> None:
         agent(tau=2)
     with pytest.raises(UserError, match=r"DQN chooses discrete actions, and the environment's are continuous"):
         agent(num_actions=None)
-    with pytest.raises(UserError, match="total_steps: exploration falls over the run's steps"):
-        fit(agent(total_steps=None), Chain(), items=1)
+    with pytest.raises(UserError, match="total_steps: exploration follows the run's environment steps"):
+        fit(agent(total_steps=None, exploration=Exploration()), Chain(), items=1)

@@ -189,9 +189,9 @@ def test_a_terminated_episode_is_worth_what_it_paid(resets: bool) -> None:
 
 
 class Spy(PPO):
-    """Notes the losses that are descended, and does not descend."""
+    """Notes the losses, and does not update."""
 
-    def descend(self, number: int, loss: Tensor) -> None:  # type: ignore[override]
+    def update(self, number: int, loss: Tensor) -> None:  # type: ignore[override]
         self.__dict__.setdefault("seen", []).append(loss.item())
 
 

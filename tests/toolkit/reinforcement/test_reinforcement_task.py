@@ -8,7 +8,10 @@ import torch
 from cli import main
 from tests.conformance import CASES, agent
 from toolkit.errors import UserError
+from toolkit.manual_task import ManualTask
 from toolkit.reinforcement.dqn import DQN
+from toolkit.reinforcement.exploration import Exploration
+from toolkit.reinforcement.networks.action_table import ActionTable
 from toolkit.reinforcement.networks.actor_critic import ActorCritic
 from toolkit.reinforcement.networks.encoders import MLPEncoder
 from toolkit.reinforcement.networks.q_network import QNetwork
@@ -17,6 +20,8 @@ from toolkit.reinforcement.networks.squashed_gaussian_actor import StateDependen
 from toolkit.reinforcement.ppo import PPO, Normalization
 from toolkit.reinforcement.reinforcement_task import ReinforcementTask
 from toolkit.reinforcement.sac import SAC
+from toolkit.reinforcement.sarsa import SARSA
+from toolkit.reinforcement.tabular import LearningRate
 
 QUICK = ("--trainer.accelerator=cpu", "--trainer.max_epochs=1", "--wandb.enabled=false")
 WARM = ("--data.experience.warmup_steps=10",)
@@ -73,6 +78,40 @@ def test_sixteen_bits_and_integers(make: Callable[[], ReinforcementTask], dtype:
         told = agent.environment_action(action).detach().numpy()
         assert len(told) == 3
         assert told.dtype == (np.int64 if agent.num_actions else np.float32)
+
+
+@pytest.mark.parametrize(
+    ("task", "follows"),
+    [
+        (DQN(QNetwork((3,), 2), num_actions=2), "exploration"),
+        (DQN(QNetwork((3,), 2), exploration=Exploration(0.1, 0.1), num_actions=2), None),
+        (DQN(QNetwork((3,), 2, noisy=True), num_actions=2), None),
+        (PPO(ActorCritic((3,), 2), num_actions=2, decay_clip_range=True), "decay_clip_range"),
+        (PPO(ActorCritic((3,), 2), num_actions=2), None),
+        (SARSA(ActionTable(3, 2), num_actions=2), "exploration"),
+        (SARSA(ActionTable(3, 2), LearningRate(end=0.0), Exploration(0.1, 0.1), num_actions=2), "learning_rate"),
+        (SARSA(ActionTable(3, 2), exploration=Exploration(0.1, 0.1), num_actions=2), None),
+    ],
+)
+def test_what_follows_the_run_needs_its_length(
+    task: ReinforcementTask, follows: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert task.schedule == follows
+    if follows is not None:
+        monkeypatch.setattr(ManualTask, "on_fit_start", lambda self: None)
+        with pytest.raises(
+            UserError, match=f"total_steps: {follows} follows the run's environment steps; say how many"
+        ):
+            task.on_fit_start()
+
+
+def test_a_minibatch_has_no_parts() -> None:
+    class Parts(DQN):
+        def __init__(self) -> None:
+            ReinforcementTask.__init__(self, QNetwork((3,), 2), num_actions=2, accumulate=2)
+
+    with pytest.raises(UserError, match="accumulate: an agent's update is one minibatch, got 2 parts"):
+        Parts()
 
 
 def test_a_run_ends_with_its_budget_and_goes_no_further(workdir: Path) -> None:

@@ -207,7 +207,7 @@ def test_optimizers_share_the_parameters_out_and_hold_no_target() -> None:
 def test_each_loss_moves_its_own_parameters_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     task = agent()
     losses: dict[int, Tensor] = {}
-    monkeypatch.setattr(task, "descend", lambda number, loss: losses.setdefault(number, loss))
+    monkeypatch.setattr(task, "update", lambda number, loss: losses.setdefault(number, loss))
     update(task)
     reached = {
         number: {name for name, p in task.named_parameters() if p.requires_grad and reaches(loss, p)}

@@ -37,7 +37,7 @@ def step(states: list[int], actions: list[int], valid: list[bool] | None = None)
 
 def test_value_moves_by_alpha_times_its_error() -> None:
     task = agent(QLearning, [[1.0, 2.0], [3.0, 4.0]], alpha=0.25)
-    error = task.update(step([0, 1], [1, 0]), torch.tensor([6.0, 1.0]))
+    error = task.move_values(step([0, 1], [1, 0]), torch.tensor([6.0, 1.0]))
     assert error.tolist() == [4.0, -2.0]
     assert task.net.value.tolist() == [[1.0, 3.0], [2.5, 4.0]]
     assert task.visits.tolist() == [[0, 1], [1, 0]]
@@ -46,12 +46,12 @@ def test_value_moves_by_alpha_times_its_error() -> None:
 def test_several_at_the_same_pair_are_the_mean_over_the_orders_of_single_updates() -> None:
     targets = torch.tensor([8.0, 2.0, 5.0])
     task = agent(QLearning, [[1.0, 0.0]], alpha=0.25)
-    task.update(step([0, 0, 0], [0, 0, 0]), targets)
+    task.move_values(step([0, 0, 0], [0, 0, 0]), targets)
     means = []
     for order in ([0, 1, 2], [0, 2, 1], [1, 0, 2], [1, 2, 0], [2, 0, 1], [2, 1, 0]):
         single = agent(QLearning, [[1.0, 0.0]], alpha=0.25)
         for number in order:
-            single.update(step([0], [0]), targets[number : number + 1])
+            single.move_values(step([0], [0]), targets[number : number + 1])
         means.append(single.net.value[0, 0].item())
     assert task.net.value[0, 0].item() == pytest.approx(sum(means) / 6)
     assert int(task.visits[0, 0]) == 3
@@ -62,24 +62,24 @@ def test_order_of_the_environments_does_not_matter() -> None:
     tables = []
     for order in (torch.arange(50), torch.randperm(50)):
         task = agent(QLearning, [[0.0, 0.0]] * 3, learning_rate=LearningRate(1.0, exponent=0.6))
-        task.update(step(states[order].tolist(), actions[order].tolist()), targets[order])
+        task.move_values(step(states[order].tolist(), actions[order].tolist()), targets[order])
         tables.append(task.net.value)
     torch.testing.assert_close(*tables)
 
 
 def test_a_step_that_only_reset_is_ignored() -> None:
     task = agent(QLearning, [[0.0], [0.0]])
-    error = task.update(step([0, 0, 1], [0, 0, 0], [True, False, False]), torch.tensor([2.0, 1e6, 1e6]))
+    error = task.move_values(step([0, 0, 1], [0, 0, 0], [True, False, False]), torch.tensor([2.0, 1e6, 1e6]))
     assert error.tolist() == [2.0]
     assert task.net.value.tolist() == [[1.0], [0.0]]
     assert task.visits.tolist() == [[1], [0]]
-    assert len(task.update(step([0], [0], [False]), torch.tensor([1e6]))) == 0
+    assert len(task.move_values(step([0], [0], [False]), torch.tensor([1e6]))) == 0
 
 
 def test_visits_make_a_value_the_average_of_its_targets() -> None:
     task = agent(QLearning, [[7.0]], learning_rate=LearningRate(1.0, exponent=1.0))
     for target in (4.0, 1.0, 10.0):
-        task.update(step([0], [0]), torch.tensor([target]))
+        task.move_values(step([0], [0]), torch.tensor([target]))
     assert task.net.value.item() == pytest.approx(5.0)
 
 
@@ -89,7 +89,7 @@ def test_learning_rate_falls_with_the_run() -> None:
     assert LearningRate(0.4).base(1.0) == 0.4
     task = agent(QLearning, [[0.0]], learning_rate=rate)
     task._steps_done = 500  # of 1,000
-    task.update(step([0], [0]), torch.tensor([1.0]))
+    task.move_values(step([0], [0]), torch.tensor([1.0]))
     assert task.net.value.item() == pytest.approx(0.2)
 
 
@@ -98,7 +98,7 @@ def test_ranks_learn_from_each_other_s_steps(monkeypatch: pytest.MonkeyPatch) ->
     parts = [(step([0, 1], [0, 1]), torch.tensor([1.0, 2.0])), (step([0, 1], [0, 0], [True, False]), torch.ones(2) * 3)]
     together = VectorStep(*(torch.cat(pair) for pair in zip(parts[0][0], parts[1][0], strict=True)))
     one = agent(QLearning, [[0.0, 0.0]] * 2)
-    one.update(together, torch.cat([target for _, target in parts]))
+    one.move_values(together, torch.cat([target for _, target in parts]))
     rows: list[Tensor] = []
 
     class Two:
@@ -118,7 +118,7 @@ def test_ranks_learn_from_each_other_s_steps(monkeypatch: pytest.MonkeyPatch) ->
                 return torch.stack([row, row]) if known is None else known
 
             monkeypatch.setattr(rank, "all_gather", all_gather)
-            rank.update(part, target)
+            rank.move_values(part, target)
             rows += sent if gathered is None else []
             tables.append(rank.net.value)
     torch.testing.assert_close(tables[0], one.net.value)

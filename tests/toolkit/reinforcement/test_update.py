@@ -35,7 +35,7 @@ def test_is_backward_clip_and_step(clip: float | None, fused: bool, monkeypatch:
 
     monkeypatch.setattr(PPO, "trainer", Alone())
     task: Any = PPO(ActorCritic((1,), num_actions=2), num_actions=2, gradient_clip_val=clip)
-    task.descend(0, net.loss())
+    task.update(0, net.loss())
     reference.loss().backward()
     if clip is not None:
         nn.utils.clip_grad_norm_(reference.parameters(), clip)
