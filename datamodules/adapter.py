@@ -6,6 +6,7 @@ and only resets. ``DISABLED``: the last of this one, and whoever steps has to re
 alike.
 """
 
+import math
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -103,7 +104,7 @@ class EnvironmentAdapter:
                 f"environment {self.name}: step({action.tolist()}) raised {short_message(error)}."
             ) from error
         after = self._checked(raw, action)
-        if not np.isfinite(reward).all():
+        if not all(map(math.isfinite, reward.tolist())):  # a few numbers are read faster than reduced
             _check_action(action)
             raise UserError(
                 f"environment {self.name}: it returned the reward {reward.tolist()} for the action {action.tolist()}; "
@@ -116,7 +117,7 @@ class EnvironmentAdapter:
         self.returns += reward
         done = terminated | truncated
         following = after
-        if done.any():
+        if True in done.tolist():
             self._note(done)
             following, after = self._reset(done, after, info)
             done = done.copy()

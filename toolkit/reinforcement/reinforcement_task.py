@@ -228,14 +228,20 @@ class ReinforcementTask(ManualTask, ABC):
             # torch's fused optimizers read the memory in order, whatever the strides (a sum's gradient has stride 0)
             parameter.grad = gradient.contiguous()
         self._average_over_ranks(parameters)
-        if self.gradient_clip_val is not None:  # torch's own function takes twice as long
-            gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
-            norm = torch.linalg.vector_norm(torch.stack(torch._foreach_norm(gradients)))
-            clipped = torch._foreach_div(gradients, (norm / self.gradient_clip_val).clamp_(min=1))
-            for parameter, gradient in zip(parameters, clipped, strict=True):  # not in place: two may be one tensor
-                parameter.grad = gradient
+        if self.gradient_clip_val is not None:
+            self._clip(parameters, self.gradient_clip_val)
         optimizer.step()
         self.grad_updates.add_(1)  # and not +=, for an attribute of a module is slow to set
+
+    def _clip(self, parameters: Sequence[Tensor], longest: float) -> None:
+        """As torch's own function, which takes twice as long."""
+        gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
+        norm = torch.linalg.vector_norm(torch.stack(torch._foreach_norm(gradients)))
+        if norm.device.type == "cpu" and norm <= longest:  # elsewhere to ask would be to wait
+            return
+        clipped = torch._foreach_div(gradients, (norm / longest).clamp_(min=1))
+        for parameter, gradient in zip(parameters, clipped, strict=True):  # not in place: two may be one tensor
+            parameter.grad = gradient
 
     def _horizon(self, interval: Literal["step", "epoch"]) -> int:
         """Training steps of the run, which follow from its environment steps."""
