@@ -16,6 +16,7 @@ from toolkit.errors import UserError
 from toolkit.language.networks.short_attention import attend_short, attention_weights
 from toolkit.language.networks.translation_network import Cache, Memory, TranslationNetwork
 from toolkit.nn.byte_dropout import ByteDropout
+from toolkit.nn.precision import float64
 
 Tied = Literal["all", "target", "none"]
 
@@ -232,9 +233,8 @@ class TranslationTransformer(TranslationNetwork):
 
 def sinusoids(first: int, length: int, width: int, like: Tensor) -> Tensor:
     """Positions from ``first`` on, ``(length, C)``: sines, then cosines of wavelengths from 2 pi to 20,000 pi."""
-    device = torch.device("cpu") if like.device.type == "mps" else like.device  # Apple's GPUs have no float64
-    frequency = 10_000.0 ** (-torch.arange(0, width, 2, device=device).double() / width)  # (C/2,)
-    angle = torch.arange(first, first + length, device=device).double()[:, None] * frequency
+    frequency = 10_000.0 ** (-float64(torch.arange(0, width, 2, device=like.device)) / width)  # (C/2,)
+    angle = float64(torch.arange(first, first + length, device=like.device))[:, None] * frequency
     return torch.cat([angle.sin(), angle.cos()], dim=1).to(like.dtype).to(like.device)
 
 
