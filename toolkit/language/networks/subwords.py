@@ -11,10 +11,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from toolkit.errors import UserError
+from toolkit.language.networks.bag_of_embeddings import MULTIPLIER
 from toolkit.language.tokenizer import restore
 
-MULTIPLIER = 116_049_371
-"""Of fastText's hash of word n-grams."""
 MIXER = 0x2545F4914F6CDD1D
 """Odd, with bits everywhere: spreads the differences of two hashes over all their bits."""
 SPACE, LETTER, SIGN = range(3)
