@@ -100,7 +100,7 @@ class ReinforcementTask(ManualTask, ABC):
         self._steps_done = 0
         """``env_steps`` as a Python number, which costs no transfer from the device."""
         self._ranks = 1
-        """Of the fit; asking the Trainer at each environment step would take as long as a third of CartPole's step."""
+        """Of the fit; the Trainer's own word for it is slow to ask at each environment step."""
 
     # What an algorithm implements -------------------------------------------------------------------------------------
 
@@ -220,7 +220,7 @@ class ReinforcementTask(ManualTask, ABC):
             number: Which optimizer, in the order of `configure_optimizers`.
             loss: Scalar, or ``(B,)`` with their weights.
             weight: ``(B,)``; the step is along the sum of the losses by these weights. Two nodes less of a graph than
-                that sum as a loss, which for small networks is a twentieth of the update.
+                that sum as a loss.
         """
         optimizer = self.trainer.optimizers[number]
         parameters = list(parameters_of(optimizer))
