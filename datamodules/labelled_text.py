@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from datamodules.text_files import lines_of
 from toolkit.errors import UserError
 from toolkit.language.tokenizer import refuse_half_characters
 
@@ -68,16 +69,11 @@ def _read(path: Path) -> str:
         ) from error
 
 
-def _lines(text: str) -> list[str]:
-    """Split at line breaks alone: `str.splitlines` also splits at other characters."""
-    return [line.removesuffix("\r") for line in text.removesuffix("\n").split("\n")] if text else []
-
-
 def _table(path: Path, text: str, text_column: Column, label_column: Column) -> Iterator[tuple[str, str, str]]:
     quotes = {"delimiter": ","} if path.suffix == ".csv" else {"delimiter": "\t", "quoting": csv.QUOTE_NONE}
     before = csv.field_size_limit(LONGEST_FIELD)
     try:
-        reader: Any = csv.reader((line + "\n" for line in _lines(text)), strict=True, **quotes)
+        reader: Any = csv.reader((line + "\n" for line in lines_of(text)), strict=True, **quotes)
         if isinstance(text_column, str) or isinstance(label_column, str):
             header: list[str] = next(reader, [])
             text_column, label_column = _number(path, text_column, header), _number(path, label_column, header)
@@ -112,7 +108,7 @@ def _number(path: Path, column: Column, header: list[str]) -> int:
 
 
 def _objects(path: Path, text: str, text_column: Column, label_column: Column) -> Iterator[tuple[str, str, str]]:
-    for number, line in enumerate(_lines(text), start=1):
+    for number, line in enumerate(lines_of(text), start=1):
         place = f"{path}:{number}"
         if not line.strip():
             continue
@@ -139,7 +135,7 @@ def _aligned(path: Path, text: str) -> Iterator[tuple[str, str, str]]:
     beside = path.with_name(f"{path.name.removesuffix('.seq.in')}.label")
     if not beside.is_file():
         raise UserError(f"data: {str(path)!r} needs its labels beside it, a line each, in {beside.name!r}.")
-    texts, labels = _lines(text), _lines(_read(beside))
+    texts, labels = lines_of(text), lines_of(_read(beside))
     if len(texts) != len(labels):
         raise UserError(f"data: {str(path)!r} has {len(texts)} lines, and {beside.name!r} has {len(labels)}.")
     for number, (found, label) in enumerate(zip(texts, labels, strict=True), start=1):

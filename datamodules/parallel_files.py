@@ -8,6 +8,7 @@ from pathlib import Path
 from lightning.pytorch.utilities import rank_zero_warn
 
 from datamodules.image_reader import existing
+from datamodules.text_files import lines_of
 from toolkit.errors import UserError
 
 Pair = tuple[str, str]
@@ -61,7 +62,7 @@ def read_lines(path: Path) -> list[str]:
             f"data: {str(path)!r} is no UTF-8 text: line {line}, byte {error.start} is {data[error.start]:#04x} "
             f"({error.reason}). Convert it, such as with iconv -f LATIN1 -t UTF-8."
         ) from error
-    return [line.removesuffix("\r") for line in text.removesuffix("\n").split("\n")]
+    return lines_of(text)
 
 
 def _columns(path: Path) -> list[Pair]:

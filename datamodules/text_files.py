@@ -84,8 +84,16 @@ def read_text_lines(path: Path) -> list[str]:
     Raises:
         UserError: The file is no UTF-8.
     """
-    text = "".join(read_document(path).pieces()).removesuffix("\n")
-    return [line.removesuffix("\r") for line in text.split("\n")]
+    return lines_of("".join(read_document(path).pieces()))
+
+
+def lines_of(text: str) -> list[str]:
+    r"""The lines of a text without their ends; `str.splitlines` would also split at other characters.
+
+    >>> lines_of("a\r\nb\n")
+    ['a', 'b']
+    """
+    return [line.removesuffix("\r") for line in text.removesuffix("\n").split("\n")]
 
 
 def text_files(
