@@ -19,14 +19,17 @@ from toolkit.task import SchedulerConfig
 
 
 class Prediction(NamedTuple):
-    """What a minibatch says of the network."""
+    """What a minibatch says of the network, ``(B,)`` each; only the output has a gradient."""
 
-    loss: Tensor
-    """``(B,)``."""
+    output: Tensor
+    """What is trained: the values of the actions that were taken, or how far their distributions are from the target.
+    """
+    slope: Tensor
+    """The loss's derivative by the output."""
     error: Tensor
-    """``(B,)``, without gradient; how wrong it was, of any sign, which prioritises."""
+    """How wrong it was, of any sign, which prioritises; see `DQN.loss`."""
     value: Tensor
-    """``(B,)``, without gradient, of the actions that were taken."""
+    """Of the actions that were taken."""
 
 
 class DQN(ReinforcementTask):
@@ -101,7 +104,6 @@ class DQN(ReinforcementTask):
         self.exploration = exploration or Exploration()
         self.is_double = double
         self.target_update_every, self.tau = target_update_every, tau
-        self._updates = 0
 
     # Acting -----------------------------------------------------------------------------------------------------------
 
@@ -137,39 +139,35 @@ class DQN(ReinforcementTask):
 
     # Learning ---------------------------------------------------------------------------------------------------------
 
-    def on_fit_start(self) -> None:
-        """Go on counting."""
-        super().on_fit_start()
-        self._updates = int(self.grad_updates)
-
     def learn(self, source: ReplaySource) -> dict[str, Tensor]:
         """An update for each minibatch that the source says is due."""
-        losses: list[Tensor] = []
-        values: list[Tensor] = []
+        predictions: list[tuple[Tensor, Tensor, Tensor]] = []
         for batch in source.minibatches(self):
             if self.net.noisy:
                 self.net.reset_noise()
                 self.target.reset_noise()
-            loss, error, value = self.predict_return(batch)
-            weight = batch.weight / len(batch.weight)
-            self.update(0, loss, weight)
+            output, slope, error, value = self.predict_return(batch)
+            self.update(0, output, slope * batch.weight / len(error))
             source.update_priorities(batch.index, error)
-            losses.append(torch.dot(weight, loss.detach()))
-            values.append(value)
-            self._updates += 1
-            if self._updates % self.target_update_every == 0:
+            predictions.append((error, batch.weight, value))
+            if self.counts.updates % self.target_update_every == 0:
                 self.move_target()
         self.log_with_step({"epsilon": self.epsilon})
-        if not losses:
+        if not predictions:
             return {}
-        return {"loss": torch.stack(losses).mean(), "q_mean": torch.stack(values).mean()}
+        error, weight, value = (torch.stack(column) for column in zip(*predictions, strict=True))
+        return {"loss": (weight * self.loss(error)).mean(), "q_mean": value.mean()}
 
     def predict_return(self, batch: Transitions) -> Prediction:
         """Compare what the network says of the actions taken with what came of them."""
         return self._values(batch) if self.net.atoms == 1 else self._distributions(batch)
 
+    def loss(self, error: Tensor) -> Tensor:
+        """Huber's of the values' errors; a distribution's error is its loss already."""
+        return F.huber_loss(error, torch.zeros_like(error), reduction="none") if self.net.atoms == 1 else error
+
     def _values(self, batch: Transitions) -> Prediction:
-        q = self.net(batch.observation).gather(1, batch.action[:, None])[:, 0]  # (B,)
+        q = self.net(batch.observation).gather(1, batch.action[:, None]).view(-1)  # (B,)
         with torch.no_grad():
             next_q = self.target(batch.next_observation)  # (B, K)
             if self.is_double:
@@ -177,9 +175,9 @@ class DQN(ReinforcementTask):
                 next_value = next_q.gather(1, best)[:, 0]  # (B,)
             else:
                 next_value = next_q.amax(dim=1)
-            y = torch.addcmul(batch.reward, batch.discount, next_value)
-            error = y - q
-        return Prediction(F.smooth_l1_loss(q, y, reduction="none"), error, q.detach())
+            value = q.detach()
+            error = value - torch.addcmul(batch.reward, batch.discount, next_value)
+        return Prediction(q, error.clamp(-1, 1), error, value)  # the slope of Huber's loss is the error, clipped
 
     def _distributions(self, batch: Transitions) -> Prediction:
         row = torch.arange(len(batch.action), device=batch.action.device)
@@ -190,8 +188,9 @@ class DQN(ReinforcementTask):
             best = self.net.values(chooser).argmax(dim=1)
             next_p = next_logits[row, best].softmax(dim=-1)  # (B, A)
             target_p = categorical_projection(next_p, batch.reward, batch.discount, self.net.support)
-        loss = categorical_divergence(target_p, logits.log_softmax(dim=-1))
-        return Prediction(loss, loss.detach(), self.net.values(logits.detach()))
+        divergence = categorical_divergence(target_p, logits.log_softmax(dim=-1))
+        error = divergence.detach()
+        return Prediction(divergence, torch.ones_like(error), error, self.net.values(logits.detach()))
 
     @torch.no_grad()
     def move_target(self) -> None:

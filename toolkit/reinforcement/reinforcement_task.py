@@ -1,9 +1,11 @@
 """What all agents share: acting, counting, updating, evaluating. Shape legend: N environments, S an observation."""
 
 import contextlib
+import math
 import os
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
 import torch
@@ -18,6 +20,17 @@ from toolkit.manual_task import ManualTask
 from toolkit.types import Stage, StepOutput
 
 EPISODES = ("return_mean", "length_mean")
+
+
+@dataclass(slots=True)
+class Counts:
+    """``env_steps`` and ``grad_updates`` as Python numbers, which the buffers follow after each item.
+
+    A tensor takes microseconds to count, and so does a number that is itself an attribute of a module.
+    """
+
+    steps: int = 0
+    updates: int = 0
 
 
 class ReinforcementTask(ManualTask, ABC):
@@ -97,8 +110,7 @@ class ReinforcementTask(ManualTask, ABC):
         if kind == "continuous":
             self.register_buffer("action_low", torch.tensor(action_low), persistent=False)
             self.register_buffer("action_high", torch.tensor(action_high), persistent=False)
-        self._steps_done = 0
-        """``env_steps`` as a Python number, which costs no transfer from the device."""
+        self.counts = Counts()
         self._ranks = 1
         """Of the fit; the Trainer's own word for it is slow to ask at each environment step."""
 
@@ -140,13 +152,12 @@ class ReinforcementTask(ManualTask, ABC):
 
     def count_steps(self, count: int) -> None:
         """Count environment steps of this rank, and the others' with them, for all ranks step alike."""
-        self._steps_done += count * self._ranks
-        self.env_steps.fill_(self._steps_done)
+        self.counts.steps += count * self._ranks
 
     @property
     def progress(self) -> float:
         """Share of the run's environment steps that are done, in [0, 1]; 0 where their number is not known."""
-        return min(1.0, self._steps_done / self.total_steps) if self.total_steps else 0.0
+        return min(1.0, self.counts.steps / self.total_steps) if self.total_steps else 0.0
 
     @property
     def schedule(self) -> str | None:
@@ -162,7 +173,8 @@ class ReinforcementTask(ManualTask, ABC):
             raise UserError(
                 f"model.init_args.total_steps: {self.schedule} follows the run's environment steps; say how many."
             )
-        self._steps_done, self._ranks = int(self.env_steps), self.trainer.world_size
+        self.counts = Counts(int(self.env_steps), int(self.grad_updates))
+        self._ranks = self.trainer.world_size
         if self.device.type == "cpu":  # Lightning has torch ask NVML, and each optimizer step asks again: 40 us
             os.environ["PYTORCH_NVML_BASED_CUDA_CHECK"] = "0"
         precision = self.trainer.precision_plugin
@@ -189,15 +201,17 @@ class ReinforcementTask(ManualTask, ABC):
                 f"write class_path: {wanted}."
             )
         values = self.learn(batch)
+        self.env_steps.fill_(self.counts.steps)
+        self.grad_updates.fill_(self.counts.updates)
         self._check_finite(values)
         self._record_training(values, batch.finished())
-        self.log_with_step({"env_steps": self._steps_done, "grad_updates": int(self.grad_updates)})
+        self.log_with_step({"env_steps": self.counts.steps, "grad_updates": self.counts.updates})
         return StepOutput(values.get("loss", torch.zeros((), device=self.device)))
 
     def _check_finite(self, values: dict[str, Tensor]) -> None:
         if values and not bool(torch.stack([*values.values()]).isfinite().all()):
             raise UserError(
-                f"training diverged at {self._steps_done} environment steps: "
+                f"training diverged at {self.counts.steps} environment steps: "
                 f"{', '.join(f'{name} {float(value):.4g}' for name, value in values.items())}. The last checkpoint is "
                 "good. Lower the learning rate, or clip gradients (model.gradient_clip_val)."
             )
@@ -231,14 +245,15 @@ class ReinforcementTask(ManualTask, ABC):
         if self.gradient_clip_val is not None:
             self._clip(parameters, self.gradient_clip_val)
         optimizer.step()
-        self.grad_updates.add_(1)  # and not +=, for an attribute of a module is slow to set
+        self.counts.updates += 1
 
     def _clip(self, parameters: Sequence[Tensor], longest: float) -> None:
         """As torch's own function, which takes twice as long."""
         gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
-        norm = torch.linalg.vector_norm(torch.stack(torch._foreach_norm(gradients)))
-        if norm.device.type == "cpu" and norm <= longest:  # elsewhere to ask would be to wait
+        norms = torch.stack(torch._foreach_norm(gradients))
+        if norms.device.type == "cpu" and math.hypot(*norms.tolist()) <= longest:  # elsewhere to ask would be to wait
             return
+        norm = torch.linalg.vector_norm(norms)
         clipped = torch._foreach_div(gradients, (norm / longest).clamp_(min=1))
         for parameter, gradient in zip(parameters, clipped, strict=True):  # not in place: two may be one tensor
             parameter.grad = gradient

@@ -148,7 +148,7 @@ class TabularTask(ReinforcementTask, ABC):
         for step in source.steps(self):
             value = self.next_value(step).masked_fill(step.terminated, 0.0)
             errors.append(self.move_values(step, step.reward + self.gamma * value))
-        self.grad_updates += len(errors)
+        self.counts.updates += len(errors)
         error = torch.cat(errors)
         self.trainer.optimizers[0].param_groups[0]["lr"] = self.learning_rate.base(self.progress)  # for the log
         visited = float((self.visits > 0).float().mean())

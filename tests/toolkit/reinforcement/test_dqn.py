@@ -203,20 +203,22 @@ def test_target_by_hand(double: bool, targets: list[float]) -> None:
     task = agent(table(ONLINE), double=double)
     task.target.load_state_dict(table(SLOW).state_dict())
     batch = transitions(torch.eye(3), [0.5, 0.25, 0.0], [0.1, 0.2, 0.7], [1, 0, 1])
-    loss, error, value = task.predict_return(batch)
+    output, slope, error, value = task.predict_return(batch)
     chosen = torch.tensor([1.0, 0.3, 0.0])
-    difference = torch.tensor(targets) - chosen
+    difference = chosen - torch.tensor(targets)
+    torch.testing.assert_close(output.detach(), chosen)
     torch.testing.assert_close(value, chosen)
     torch.testing.assert_close(error, difference)
-    torch.testing.assert_close(loss, difference**2 / 2)  # all within 1, where Huber's loss is the square
+    torch.testing.assert_close(slope, difference)  # all within 1, where Huber's loss is the square
+    torch.testing.assert_close(task.loss(error), difference**2 / 2)
 
 
 def test_errors_beyond_one_pull_with_the_same_force() -> None:
     task = agent(table([[0.0, 0.0]] * 3))
     batch = transitions(torch.eye(3), [0.0] * 3, [5.0, -9.0, 0.5], [0, 0, 0])
-    loss = task.predict_return(batch).loss
-    torch.testing.assert_close(loss, torch.tensor([4.5, 8.5, 0.125]))
-    (gradient,) = torch.autograd.grad(loss.sum(), task.net.actions.weight)
+    output, slope, error, _ = task.predict_return(batch)
+    torch.testing.assert_close(task.loss(error), torch.tensor([4.5, 8.5, 0.125]))
+    (gradient,) = torch.autograd.grad(output, task.net.actions.weight, slope)
     torch.testing.assert_close(gradient, torch.tensor([[-1.0, 1.0, -0.5], [0.0, 0.0, 0.0]]))
 
 
@@ -228,11 +230,14 @@ def test_double_with_atoms_by_hand() -> None:
             net.actions.weight.zero_()
             net.actions.bias.copy_(torch.tensor([20.0 * (atom == place) for place in likely for atom in range(3)]))
     batch = transitions(torch.eye(3)[:1], [0.5], [0.1], [0])
-    loss, error, value = task.predict_return(batch)
+    output, slope, error, value = task.predict_return(batch)
     # target (0.3, 0.7, 0), predicted (1, e^-20, e^-20)
     divergence = 0.3 * torch.tensor(0.3).log() + 0.7 * torch.tensor(0.7).log() + 0.7 * 20
-    torch.testing.assert_close(loss, divergence[None], rtol=1e-5, atol=0)
-    torch.testing.assert_close(error, loss.detach())
+    torch.testing.assert_close(error, divergence[None], rtol=1e-5, atol=0)
+    assert output.requires_grad
+    assert torch.equal(output, error)
+    assert torch.equal(task.loss(error), error)
+    assert torch.equal(slope, torch.ones(1))
     torch.testing.assert_close(value, torch.zeros(1), rtol=0, atol=1e-6)
 
 
@@ -242,7 +247,8 @@ def test_no_gradient_flows_into_the_target(net: dict[str, Any], double: bool) ->
     task = agent(network(**net), double=double)
     task.target.requires_grad_(True)
     batch = transitions(torch.eye(3), [0.5] * 3, [0.1] * 3, [0, 1, 0])
-    task.predict_return(batch).loss.sum().backward()
+    prediction = task.predict_return(batch)
+    prediction.output.backward(prediction.slope)
     assert all(parameter.grad is None for parameter in task.target.parameters())
     assert all(parameter.grad is not None for parameter in task.net.parameters())
 
@@ -305,7 +311,7 @@ def test_epsilon_falls_with_the_environment_steps_and_stays() -> None:
 
 
 def epsilon_after(task: DQN, steps: int) -> float:
-    task._steps_done = steps
+    task.counts.steps = steps
     return task.epsilon
 
 

@@ -88,7 +88,7 @@ def test_learning_rate_falls_with_the_run() -> None:
     assert [round(rate.base(progress), 3) for progress in (0.0, 0.5, 1.0)] == [0.4, 0.2, 0.0]
     assert LearningRate(0.4).base(1.0) == 0.4
     task = agent(QLearning, [[0.0]], learning_rate=rate)
-    task._steps_done = 500  # of 1,000
+    task.counts.steps = 500  # of 1,000
     task.move_values(step([0], [0]), torch.tensor([1.0]))
     assert task.net.value.item() == pytest.approx(0.2)
 

@@ -42,4 +42,4 @@ def test_is_backward_clip_and_step(clip: float | None, fused: bool, monkeypatch:
     torch.optim.SGD(reference.parameters(), lr=0.1).step()
     for given, expected in zip(net.parameters(), reference.parameters(), strict=True):
         torch.testing.assert_close(given, expected)
-    assert int(task.grad_updates) == 1
+    assert task.counts.updates == 1
