@@ -70,7 +70,7 @@ class MicrobatchedOptimization(_AutomaticOptimization):
         """Run a batch; if it does not fit, it and those accumulated before it anew in smaller parts."""
         if batch_idx % self.trainer.accumulate_grad_batches == 0:
             self._window = []
-            self._total = self.means.total.clone()
+            self._before = self.means.snapshot()
         self._window.append((batch_idx, kwargs))
         output = self._attempt(optimizer, redo=False)
         while output is None:
@@ -101,7 +101,7 @@ class MicrobatchedOptimization(_AutomaticOptimization):
         progress = self.optim_progress.optimizer.step
         progress.total.ready, progress.current.ready = progress.total.completed, progress.current.completed
         self.task.begin_global_mean()
-        self.means.total.copy_(self._total)
+        self.means.rewind(self._before)
         optimizer.zero_grad()
         for batch_idx, kwargs in self._window[:-1]:
             with _block_parallel_sync_behavior(self.trainer.strategy, block=True):

@@ -88,15 +88,16 @@ def batch_length(batch: Any) -> int:
     >>> batch_length({"name": "a", "pair": (torch.zeros(3, 2), torch.zeros(5))})
     3
     """
-    if isinstance(batch, ExperienceSource):
-        return len(batch)
     if isinstance(batch, Tensor):
         return len(batch) if batch.ndim else 1
+    if isinstance(batch, (tuple, list)):  # before the abstract classes, of which it takes long to be none
+        for part in batch:
+            if length := batch_length(part):
+                return length
+        return 0
     if isinstance(batch, Mapping):
         return batch_length(tuple(batch.values()))
-    if isinstance(batch, (tuple, list)):
-        return next((length for part in batch if (length := batch_length(part))), 0)
-    return 0
+    return len(batch) if isinstance(batch, ExperienceSource) else 0
 
 
 def peak_memory(device: torch.device) -> int:

@@ -1,6 +1,7 @@
 """Weighted means of named scalars, accumulated on the device and exact on any number of devices."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -12,12 +13,19 @@ def accumulator_dtype() -> torch.dtype:
     return torch.float32 if torch.backends.mps.is_available() else torch.float64
 
 
+Snapshot = tuple[Tensor, list[tuple[Tensor, Tensor | float]]]
+
+UNSETTLED = 64
+"""Updates that are noted before they are added up."""
+
+
 class RunningMeans(Metric):
     """Means of several scalars since the last `reset`, and since the last `mark` (the logging window).
 
-    One update is three small operations on the device whatever the number of scalars, and no transfer to the host. The
-    states are sums, so ranks combine exactly: a mean of per-rank means would be wrong where ranks hold different
-    numbers of samples (and `sync_dist=True` computes just that).
+    The states are sums, so ranks combine exactly: a mean of per-rank means would be wrong where ranks hold different
+    numbers of samples (and `sync_dist=True` computes just that). An update only notes its values, in one small
+    operation on the device; they are added up when someone asks, or after `UNSETTLED` of them, without a transfer to
+    the host.
 
     Args:
         names: What the scalars are called, in the order in which `update` takes them.
@@ -41,6 +49,8 @@ class RunningMeans(Metric):
         zeros = torch.zeros(2, len(self.names), dtype=accumulator_dtype())  # the sums, and their weights
         self.add_state("total", zeros.clone(), dist_reduce_fx="sum")
         self.add_state("marked", zeros.clone(), dist_reduce_fx="sum")
+        self._unsettled: list[tuple[Tensor, Tensor | float]] = []
+        """Values, ``(N,)``, and their weights, not yet in ``total``."""
 
     def update(self, values: Sequence[Tensor], weight: Tensor | float | Sequence[Tensor]) -> None:
         """Add one batch.
@@ -51,41 +61,84 @@ class RunningMeans(Metric):
         """
         self.add(values, weight)
 
+    @torch.no_grad()
     def add(self, values: Sequence[Tensor], weight: Tensor | float | Sequence[Tensor]) -> None:
         """`update` without torchmetrics' bookkeeping around it, which would double its cost in each training step."""
         self.__dict__["_update_count"] = 1  # it warns of a metric that is computed without an update
-        sums, weights = self.total.unbind()
-        stacked = torch.stack([*values]).detach().to(sums.dtype)  # (N,)
         if isinstance(weight, Sequence):
-            weight = torch.stack([*weight]).detach().to(sums.dtype)  # (N,)
-        sums += stacked * weight
-        weights += weight
+            weight = torch.stack([*weight])  # (N,)
+        elif isinstance(weight, Tensor):
+            weight = weight.clone()  # what it was made of may be written into before it is added
+        self._unsettled.append((torch.stack([*values]), weight))
+        if len(self._unsettled) >= UNSETTLED:
+            self.settle()
+
+    @torch.no_grad()
+    def settle(self) -> None:
+        """Add up what was noted, in its order, so that it does not matter when."""
+        if not self._unsettled:
+            return
+        values, weights = zip(*self._unsettled, strict=True)
+        self._unsettled = []
+        total = self.total
+        value = torch.stack(values).to(total)  # (U, N)
+        if all(isinstance(weight, (int, float)) for weight in weights):
+            weight = torch.tensor(weights, dtype=total.dtype).to(total.device)[:, None].expand_as(value)
+        else:
+            weight = torch.stack([torch.as_tensor(weight).to(total).expand(len(self.names)) for weight in weights])
+        rows = torch.stack([value * weight, weight], dim=1)  # (U, 2, N)
+        self.total = torch.cat([total[None], rows]).cumsum(dim=0)[-1]  # one after the other, and no sum of sums
+
+    def sums(self) -> Tensor:
+        """This rank's sums and their weights since the last reset, ``(2, N)``."""
+        self.settle()
+        return self.total
 
     def means_of(self, total: Tensor) -> dict[str, Tensor]:
         """Turn sums into means: ``(2, N)``, as in the states, to one float32 scalar a name; NaN without samples."""
         means = (total[0] / total[1]).to(torch.float32)
         return dict(zip(self.names, means.unbind(), strict=True))
 
+    def sync(self, *args: Any, **kwargs: Any) -> None:
+        """Combine the ranks' sums; torchmetrics calls it before `compute`, and puts the rank's own back behind it."""
+        self.settle()
+        super().sync(*args, **kwargs)
+
     def compute(self) -> dict[str, Tensor]:
         """Means over everything since the last reset, over all ranks."""
         return self.means_of(self.total)
 
+    def reset(self) -> None:
+        """Begin anew."""
+        self._unsettled = []
+        super().reset()
+
     def window(self) -> Tensor:
         """This rank's sums since the last `mark`, shape ``(2, N)``."""
-        return self.total - self.marked
+        return self.sums() - self.marked
 
     def mark(self) -> None:
         """Begin a new window."""
-        self.marked.copy_(self.total)
+        self.marked.copy_(self.sums())
 
     def state(self) -> Tensor:
         """This rank's sums and marks, ``(2, 2, N)``."""
-        return torch.stack([self.total, self.marked])
+        return torch.stack([self.sums(), self.marked])
 
     def restore(self, state: Tensor) -> None:
         """Put back what `state` gave."""
+        self._unsettled = []
         self.total, self.marked = state.to(self.total, copy=True).unbind()
         self._update_count = 1  # torchmetrics warns of a metric that is computed without an update
+
+    def snapshot(self) -> Snapshot:
+        """What `rewind` goes back to; costs nothing."""
+        return self.total, self._unsettled.copy()
+
+    def rewind(self, snapshot: Snapshot) -> None:
+        """Forget what was added since."""
+        self.total, noted = snapshot
+        self._unsettled = noted.copy()
 
     def next_epoch(self) -> None:
         """Reset all but the open window, which goes on until it is logged."""

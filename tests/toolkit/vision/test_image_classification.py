@@ -133,7 +133,7 @@ def test_unreadable_samples_count_nowhere(class_weights: list[float] | None) -> 
         model.step(given, "val")
     torch.testing.assert_close(whole.net.head.weight.grad, part.net.head.weight.grad)  # type: ignore[union-attr]
     assert train_means(whole) == pytest.approx(train_means(part))
-    assert whole.means("train").total[1, 1] == 8
+    assert whole.means("train").sums()[1, 1] == 8
     assert whole.means("val").compute()["acc"] == part.means("val").compute()["acc"]
     ours, theirs = whole.metrics("val").compute(), part.metrics("val").compute()
     assert {name: value.item() for name, value in ours.items()} == pytest.approx(
@@ -149,7 +149,7 @@ def test_unreadable_samples_are_not_mixed_into_others(mix: Mixing) -> None:
     clean = [1, *range(4, 11)]
     expected = F.cross_entropy(model.net(image[clean]), target[clean])
     torch.testing.assert_close(model.step(samples, "train").loss, expected)
-    assert model.means("train").total[1, 1] == len(clean)
+    assert model.means("train").sums()[1, 1] == len(clean)
 
 
 @pytest.mark.parametrize("options", [{}, {"class_weights": [1.0] * K}, {"mix": Mixup()}], ids=str)
