@@ -37,9 +37,9 @@ class ReinforcementTask(ManualTask, ABC):
     """An agent: a policy that collects its own data, and how it learns from them.
 
     A training step is one item of the DataModule's experience stream: many environment steps, and many updates. So
-    schedules and exploration read ``env_steps`` and ``grad_updates``, which count over all ranks, and never
+    schedules and exploration read ``counts``, environment steps over all ranks and updates, and never
     ``trainer.global_step``. An algorithm implements `act` (explore), `greedy` (what it has learned) and `learn` (from
-    one item to its losses, by `update`).
+    one item to its losses, by `update`; one that learns otherwise counts ``counts.updates`` itself).
 
     `update` does not go through Lightning's optimizer wrapper: an update of a small network takes a third of a
     millisecond, and the wrapper's hooks as long again. It takes the gradients of the one optimizer's parameters alone,
