@@ -14,6 +14,8 @@ from callbacks.ema import EMA
 from callbacks.last_checkpoint import LastCheckpoint, finish_writing
 from toolkit.checkpoint_io import newest_valid
 from toolkit.errors import UserError
+from toolkit.metrics.running_means import Snapshot
+from toolkit.task import Task
 
 WARMUP = 50
 """Steps before the mean norm says what a spike is."""
@@ -24,9 +26,10 @@ class DivergenceGuard(Callback):
 
     Before the optimizer steps, the norm of all gradients is taken (ranks have the same one). Where it is not finite, or
     above ``spike_factor`` times its running mean, the gradients are dropped, so that weights and optimizer stay; the
-    buffers that the forward pass has changed, such as BatchNorm's statistics, are put back; and the batch's samples are
-    named in a warning. After ``max_skips`` skipped steps in a row the last checkpoint is loaded and the training goes
-    on from there with the batches to come; after ``max_rollbacks`` of these it ends.
+    buffers that the forward pass has changed, such as BatchNorm's statistics, are put back; what the step recorded is
+    in no mean; and the batch's samples are named in a warning. After ``max_skips`` skipped steps in a row the last
+    checkpoint is loaded and the training goes on from there with the batches to come; after ``max_rollbacks`` of these
+    it ends.
 
     Several optimizers have a mean norm each; a training step in which one of them was skipped counts as skipped.
 
@@ -58,6 +61,7 @@ class DivergenceGuard(Callback):
         self._samples: list[Tensor] = []
         self._buffers: list[Tensor] = []
         self._kept: list[Tensor] = []
+        self._means: Snapshot | None = None
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Note which buffers a forward pass may change, and how many optimizers there are."""
@@ -76,6 +80,7 @@ class DivergenceGuard(Callback):
             self._state["is_skipped"] = False
             self._samples = []
             _copy(self._buffers, self._kept)
+            self._means = pl_module.means("train").snapshot() if isinstance(pl_module, Task) else None
         index = getattr(batch, "index", None)
         if isinstance(index, Tensor):
             self._samples.append(index)
@@ -105,6 +110,14 @@ class DivergenceGuard(Callback):
             f"step {trainer.global_step}: skipped, the norm of the gradient is {norm:.3g} (mean "
             f"{usual['mean']:.3g}); samples {_numbers(self._samples)}."
         )
+
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """Take what a skipped step recorded out of the means, before they are logged."""
+        if self._state["is_skipped"] and self._means is not None:
+            assert isinstance(pl_module, Task)
+            pl_module.means("train").rewind(self._means)
 
     def _roll_back(self, trainer: Trainer, pl_module: LightningModule) -> None:
         finish_writing(trainer)

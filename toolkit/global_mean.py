@@ -17,19 +17,15 @@ class GlobalMean:
     loss is multiplied by its weight over that of the first piece, before the backward pass; and before the optimizer
     steps, when the weights of all pieces are known, the gradients are put right.
 
-    Args:
-        accumulate: By what the Trainer divides each loss.
-
-    >>> mean, parameter = GlobalMean(accumulate=2), torch.zeros(1, requires_grad=True)
+    >>> mean, parameter = GlobalMean(), torch.zeros(1, requires_grad=True)
     >>> for value, weight in ((1.0, 3.0), (5.0, 1.0)):
     ...     (mean.weigh((parameter * value).sum(), weight, weight) / 2).backward()
-    >>> mean.correct([parameter])
+    >>> mean.correct([parameter], accumulate=2)
     >>> parameter.grad  # (3 * 1 + 1 * 5) / 4
     tensor([2.])
     """
 
-    def __init__(self, accumulate: int) -> None:
-        self.accumulate = accumulate
+    def __init__(self) -> None:
         self.reset()
 
     def reset(self) -> None:
@@ -53,11 +49,16 @@ class GlobalMean:
         share: Tensor | float = weight / self._first
         return loss * share
 
-    def correct(self, parameters: Iterable[Tensor]) -> None:
-        """Scale the gradients for all pieces since the last time."""
+    def correct(self, parameters: Iterable[Tensor], accumulate: int) -> None:
+        """Scale the gradients for all pieces since the last time.
+
+        Args:
+            parameters: Those with the gradients.
+            accumulate: By what the Trainer divided each loss.
+        """
         if self._first is None:
             return
-        factor = self.accumulate * float(self._first) / (float(self._total) or 1.0)
+        factor = accumulate * float(self._first) / (float(self._total) or 1.0)
         gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
         if factor != 1.0 and gradients:
             torch._foreach_mul_(gradients, factor)

@@ -258,11 +258,11 @@ class Task(LightningModule, ABC):
 
     def begin_global_mean(self) -> None:
         """Begin an optimizer step, or begin it again."""
-        self._global_mean = GlobalMean(self.trainer.accumulate_grad_batches)
+        self._global_mean = GlobalMean()
 
     def on_before_optimizer_step(self, optimizer: Optimizer) -> None:
         """Make the gradients those of the mean over all that was accumulated."""
-        self._global_mean.correct(parameters_of(optimizer))
+        self._global_mean.correct(parameters_of(optimizer), self.trainer.accumulate_grad_batches)  # it may change
 
     def on_train_batch_end(self, outputs: Any, batch: Any, batch_idx: int) -> None:
         """Log the window's means, on logging steps only: every logged key costs a quarter millisecond a step."""
@@ -294,14 +294,19 @@ class Task(LightningModule, ABC):
 
     def on_validation_epoch_start(self) -> None:
         """Evaluate the same model on every rank: that of rank 0, which the checkpoint holds."""
-        self._share_buffers()
+        self._begin_evaluation("val")
 
     def on_test_epoch_start(self) -> None:
         """Evaluate the same model on every rank."""
-        self._share_buffers()
+        self._begin_evaluation("test")
 
-    def _share_buffers(self) -> None:
-        """BatchNorm's statistics follow a rank's own batches; DDP shares rank 0's before a training step only."""
+    def _begin_evaluation(self, stage: Stage) -> None:
+        """Forget an evaluation that was left in its middle.
+
+        BatchNorm's statistics follow a rank's own batches; DDP shares rank 0's before a training step only.
+        """
+        self.means(stage).reset()
+        self.metrics(stage).reset()
         if self.trainer.world_size > 1:
             for buffer in self.net.buffers():
                 torch.distributed.broadcast(buffer, src=0)
@@ -414,7 +419,7 @@ class Task(LightningModule, ABC):
             _describe(checkpoint, self.net.found_arguments())
         if self._trainer is not None and self.trainer.state.fn == "fit":
             states: Any = self.all_gather(self.means("train").state())  # ([ranks,] 2, 2, N)
-            checkpoint["train_means"] = states.reshape(-1, *states.shape[-3:]).cpu()
+            checkpoint["train_sums"] = states.reshape(-1, *states.shape[-3:]).cpu()
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Refuse another task's or network's weights before anything is loaded; restore the means when training.
@@ -431,8 +436,8 @@ class Task(LightningModule, ABC):
             if stored[name].shape != own[name].shape
         ]
         fitting = self._trainer is not None and self.trainer.state.fn == "fit"
-        if fitting and "train_means" in checkpoint:
-            ours, theirs = (len(state[0, 0]) for state in (self.means("train").state(), checkpoint["train_means"][0]))
+        if fitting and "train_sums" in checkpoint:
+            ours, theirs = (len(state[0, 0]) for state in (self.means("train").state(), checkpoint["train_sums"][0]))
             wrong += [f"means of the epoch: {theirs} in the checkpoint, {ours} of this task"] if ours != theirs else []
         if wrong:
             raise UserError(
@@ -442,8 +447,8 @@ class Task(LightningModule, ABC):
             )
         if self._trainer is not None:  # Lightning converts after loading, and 64 bits would pass through 32
             self.trainer.precision_plugin.convert_module(self)
-        if fitting and "train_means" in checkpoint:
-            self._restore_means(checkpoint["train_means"])
+        if fitting and "train_sums" in checkpoint:
+            self._restore_means(checkpoint["train_sums"])
 
     def _restore_means(self, states: Tensor) -> None:
         """Each rank its own; on another number of ranks the first one gets all."""

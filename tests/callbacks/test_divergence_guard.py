@@ -1,3 +1,4 @@
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -35,17 +36,34 @@ class Poison(Callback):
         self.weights.append(torch.cat([p.detach().flatten().clone() for p in pl_module.parameters()]))
 
 
-def fit(folder: Path, poison: Poison, epochs: int = 1, **options: Any) -> ImageClassification:
+def fit(
+    folder: Path, poison: Poison, epochs: int = 1, more: Sequence[Callback] = (), **options: Any
+) -> ImageClassification:
     torch.manual_seed(0)
     task = ImageClassification(SmallCNN(num_classes=10, in_channels=1), num_classes=10)
     last = LastCheckpoint(folder)
     trainer = Trainer(
         max_epochs=epochs, accelerator="cpu", logger=False, enable_checkpointing=False, enable_progress_bar=False,
         enable_model_summary=False, limit_val_batches=0, use_distributed_sampler=False,
-        callbacks=[last, poison, DivergenceGuard(last, **options), EMA(0.9)],
+        callbacks=[last, poison, DivergenceGuard(last, **options), EMA(0.9), *more],
     )  # fmt: skip
     trainer.fit(task, datamodule=DigitsDataModule(batch_size=64))
     return task
+
+
+def test_a_skipped_step_is_in_no_mean(tmp_path: Path) -> None:
+    class Counts(Callback):
+        weights: list[float]
+
+        def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, *args: Any) -> None:
+            assert isinstance(pl_module, ImageClassification)
+            self.weights.append(float(pl_module.means("train").sums()[1, 0]))
+
+    counts = Counts()
+    counts.weights = []
+    with pytest.warns(UserWarning, match="step 3: skipped"):
+        fit(tmp_path, Poison(range(3, 4)), more=(counts,))
+    assert counts.weights[:6] == [64, 128, 192, 192, 256, 320]
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), 1e6])

@@ -9,11 +9,11 @@ from toolkit.global_mean import GlobalMean, parameters_of
 def accumulated(pieces: list[tuple[Tensor, Tensor | float]], accumulate: int) -> Tensor:
     """The gradient of the weighted mean of x * p after a window of batches (samples, weight)."""
     parameter = torch.zeros((), dtype=torch.float64, requires_grad=True)
-    mean = GlobalMean(accumulate)
+    mean = GlobalMean()
     for samples, weight in pieces:
         loss = (samples * parameter).sum() / max(float(weight), 1e-9)
         (mean.weigh(loss, weight, weight) / accumulate).backward()  # type: ignore[no-untyped-call]
-    mean.correct(parameters_of(SGD([parameter])))
+    mean.correct(parameters_of(SGD([parameter])), accumulate)
     assert parameter.grad is not None
     return parameter.grad
 
@@ -37,9 +37,9 @@ def test_weightless_windows_give_no_nan() -> None:
 
 
 def test_nothing_is_left_for_the_next_window() -> None:
-    mean, parameter = GlobalMean(1), torch.ones((), requires_grad=True)
+    mean, parameter = GlobalMean(), torch.ones((), requires_grad=True)
     for weight in (2.0, 8.0):
         parameter.grad = None
         mean.weigh(parameter * 3, weight, weight).backward()  # type: ignore[no-untyped-call]
-        mean.correct([parameter])
+        mean.correct([parameter], 1)
         assert parameter.grad == 3

@@ -7,7 +7,8 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from lightning.pytorch import Trainer
+from lightning.pytorch import Callback, Trainer
+from lightning.pytorch.callbacks import GradientAccumulationScheduler
 from lightning.pytorch.loggers.logger import Logger
 from torch import Tensor, nn
 from torch.optim.lr_scheduler import ReduceLROnPlateau, StepLR
@@ -142,6 +143,37 @@ def test_epoch_means_weigh_samples_and_not_batches() -> None:
 def test_the_sanity_check_leaves_no_trace() -> None:
     trainer = fit(task(), num_sanity_val_steps=2)
     assert trainer.callback_metrics["val/loss"].item() == pytest.approx(mean(TRAIN))
+
+
+def test_a_validation_that_was_left_in_its_middle_is_forgotten() -> None:
+    class Left(Callback):
+        def on_validation_batch_end(self, trainer: Trainer, *args: Any) -> None:
+            raise RuntimeError("left")
+
+    probe, quiet = task(), {"logger": False, "enable_progress_bar": False, "accelerator": "cpu"}
+    with pytest.raises(RuntimeError, match="left"):
+        Trainer(callbacks=[Left()], **quiet).validate(probe, loader(TRAIN), verbose=False)
+    (values,) = Trainer(**quiet).validate(probe, loader(TRAIN[2:4]), verbose=False)
+    assert values["val/loss"] == pytest.approx(mean(TRAIN[2:4]))
+    assert values["val/score"] == pytest.approx(mean(TRAIN[2:4]))
+
+
+def test_the_number_of_accumulated_batches_may_change() -> None:
+    """The callback sets it when the fit has begun; the gradient is the mean over the window all the same."""
+
+    class Slope(Mean):
+        def step(self, batch: Tensor, stage: Stage) -> StepOutput:
+            loss = self.net(batch[:, None]).mean()
+            self.record(stage, len(batch), loss=loss)
+            return StepOutput(loss, batch, len(batch))
+
+    weights = []
+    for options in ({"accumulate_grad_batches": 4}, {"callbacks": [GradientAccumulationScheduler({0: 4})]}):
+        torch.manual_seed(0)
+        probe = Slope(nn.Linear(1, 1), optimizer=lambda p: torch.optim.SGD(p, lr=0.01))
+        fit(probe, limit_val_batches=0, **options)
+        weights.append(torch.cat([p.detach().flatten() for p in probe.parameters()]))
+    torch.testing.assert_close(weights[0], weights[1])
 
 
 def test_record_refuses_other_scalars_than_declared() -> None:

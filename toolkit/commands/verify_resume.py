@@ -17,7 +17,7 @@ from toolkit.commands.index import ROOT
 from toolkit.errors import UserError
 
 COLUMNS = ("rank", "epoch", "batch", "loss", "weights", "samples")
-COMPARED = ("state_dict.", "current_model_state.", "optimizer_states.", "lr_schedulers.", "train_means")
+COMPARED = ("state_dict.", "current_model_state.", "optimizer_states.", "lr_schedulers.", "train_sums")
 """Entries of a checkpoint."""
 Step = tuple[int, int, int]
 """(epoch, batch, rank)"""

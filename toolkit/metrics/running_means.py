@@ -1,7 +1,7 @@
 """Weighted means of named scalars, accumulated on the device and exact on any number of devices."""
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -13,10 +13,15 @@ def accumulator_dtype() -> torch.dtype:
     return torch.float32 if torch.backends.mps.is_available() else torch.float64
 
 
-Snapshot = tuple[Tensor, list[tuple[Tensor, Tensor | float]]]
-
 UNSETTLED = 64
 """Updates that are noted before they are added up."""
+
+
+class Snapshot(NamedTuple):
+    """What `RunningMeans.rewind` goes back to."""
+
+    accumulated: Tensor
+    unsettled: list[tuple[Tensor, Tensor | float]]
 
 
 class RunningMeans(Metric):
@@ -40,17 +45,16 @@ class RunningMeans(Metric):
     higher_is_better = None
     is_differentiable = False
     full_state_update = False
-    total: Tensor
-    marked: Tensor
+    accumulated: Tensor
+    """``(2, 2, N)``: since the last reset, and since the last mark; the sums, and their weights."""
 
     def __init__(self, names: Sequence[str]) -> None:
         super().__init__(compute_with_cache=False)
         self.names = list(names)
-        zeros = torch.zeros(2, len(self.names), dtype=accumulator_dtype())  # the sums, and their weights
-        self.add_state("total", zeros.clone(), dist_reduce_fx="sum")
-        self.add_state("marked", zeros.clone(), dist_reduce_fx="sum")
+        zeros = torch.zeros(2, 2, len(self.names), dtype=accumulator_dtype())
+        self.add_state("accumulated", zeros, dist_reduce_fx="sum")
         self._unsettled: list[tuple[Tensor, Tensor | float]] = []
-        """Values, ``(N,)``, and their weights, not yet in ``total``."""
+        """Values, ``(N,)``, and their weights, not yet accumulated."""
 
     def update(self, values: Sequence[Tensor], weight: Tensor | float | Sequence[Tensor]) -> None:
         """Add one batch.
@@ -69,7 +73,7 @@ class RunningMeans(Metric):
             weight = torch.stack([*weight])  # (N,)
         elif isinstance(weight, Tensor):
             weight = weight.clone()  # what it was made of may be written into before it is added
-        self._unsettled.append((torch.stack([*values]), weight))
+        self._unsettled.append((torch.stack([*values]).reshape(len(self.names)), weight))
         if len(self._unsettled) >= UNSETTLED:
             self.settle()
 
@@ -80,23 +84,22 @@ class RunningMeans(Metric):
             return
         values, weights = zip(*self._unsettled, strict=True)
         self._unsettled = []
-        total = self.total
-        value = torch.stack(values).to(total)  # (U, N)
+        before = self.accumulated.to(accumulator_dtype())  # a module in 16 bits has its states so, too
+        value = torch.stack(values).to(before)  # (U, N)
         if all(isinstance(weight, (int, float)) for weight in weights):
-            weight = torch.tensor(weights, dtype=total.dtype).to(total.device)[:, None].expand_as(value)
+            weight = torch.tensor(weights, dtype=before.dtype).to(before.device)[:, None].expand_as(value)
         else:
-            weight = torch.stack([torch.as_tensor(weight).to(total).expand(len(self.names)) for weight in weights])
-        rows = torch.stack([value * weight, weight], dim=1)  # (U, 2, N)
-        self.total = torch.cat([total[None], rows]).cumsum(dim=0)[-1]  # one after the other, and no sum of sums
+            weight = torch.stack([torch.as_tensor(weight).to(before).expand(len(self.names)) for weight in weights])
+        rows = torch.stack([value * weight, weight], dim=1)[:, None].expand(-1, 2, -1, -1)  # (U, 2, 2, N)
+        self.accumulated = torch.cat([before[None], rows]).cumsum(dim=0)[-1]  # one after the other
 
     def sums(self) -> Tensor:
         """This rank's sums and their weights since the last reset, ``(2, N)``."""
-        self.settle()
-        return self.total
+        return self.state()[0]
 
-    def means_of(self, total: Tensor) -> dict[str, Tensor]:
-        """Turn sums into means: ``(2, N)``, as in the states, to one float32 scalar a name; NaN without samples."""
-        means = (total[0] / total[1]).to(torch.float32)
+    def means_of(self, sums: Tensor) -> dict[str, Tensor]:
+        """Turn sums into means: ``(2, N)``, to one float32 scalar a name; NaN without samples."""
+        means = (sums[0] / sums[1]).to(torch.float32)
         return dict(zip(self.names, means.unbind(), strict=True))
 
     def sync(self, *args: Any, **kwargs: Any) -> None:
@@ -106,7 +109,12 @@ class RunningMeans(Metric):
 
     def compute(self) -> dict[str, Tensor]:
         """Means over everything since the last reset, over all ranks."""
-        return self.means_of(self.total)
+        return self.means_of(self.accumulated[0])
+
+    def forward(self, *args: Any, **kwargs: Any) -> Any:
+        """Torchmetrics' update and compute of one batch."""
+        self.settle()
+        return super().forward(*args, **kwargs)
 
     def reset(self) -> None:
         """Begin anew."""
@@ -115,33 +123,33 @@ class RunningMeans(Metric):
 
     def window(self) -> Tensor:
         """This rank's sums since the last `mark`, shape ``(2, N)``."""
-        return self.sums() - self.marked
+        return self.state()[1]
 
     def mark(self) -> None:
         """Begin a new window."""
-        self.marked.copy_(self.sums())
+        epoch, window = self.state()
+        self.accumulated = torch.stack([epoch, torch.zeros_like(window)])
 
     def state(self) -> Tensor:
-        """This rank's sums and marks, ``(2, 2, N)``."""
-        return torch.stack([self.sums(), self.marked])
+        """This rank's sums of the epoch and of the window, ``(2, 2, N)``."""
+        self.settle()
+        return self.accumulated
 
     def restore(self, state: Tensor) -> None:
         """Put back what `state` gave."""
         self._unsettled = []
-        self.total, self.marked = state.to(self.total, copy=True).unbind()
+        self.accumulated = state.to(self.accumulated.device, copy=True)
         self._update_count = 1  # torchmetrics warns of a metric that is computed without an update
 
     def snapshot(self) -> Snapshot:
         """What `rewind` goes back to; costs nothing."""
-        return self.total, self._unsettled.copy()
+        return Snapshot(self.accumulated, self._unsettled.copy())
 
     def rewind(self, snapshot: Snapshot) -> None:
         """Forget what was added since."""
-        self.total, noted = snapshot
-        self._unsettled = noted.copy()
+        self.accumulated, self._unsettled = snapshot.accumulated, snapshot.unsettled.copy()
 
     def next_epoch(self) -> None:
         """Reset all but the open window, which goes on until it is logged."""
-        window = self.window()
-        self.reset()
-        self.marked -= window
+        epoch, window = self.state()
+        self.accumulated = torch.stack([torch.zeros_like(epoch), window])

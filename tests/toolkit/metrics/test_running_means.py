@@ -26,7 +26,7 @@ def test_window_begins_at_the_mark_and_leaves_the_epoch_alone() -> None:
 
 def test_a_million_small_updates_lose_nothing() -> None:
     means = RunningMeans(["loss"])
-    means.total += 1e8
+    means.accumulated += 1e8
     for _ in range(10):
         means.update([torch.tensor(2.0)], weight=1)
     assert means.sums().tolist() == [[1e8 + 20], [1e8 + 10]]
@@ -77,7 +77,8 @@ def test_what_is_noted_and_not_added_up_is_forgotten_with_the_rest() -> None:
     state = torch.tensor([[[4.0], [2.0]], [[1.0], [1.0]]])
     means.update([torch.tensor(2.0)], weight=1)
     means.restore(state)
-    assert means.window().tolist() == [[3.0], [1.0]]
+    assert means.sums().tolist() == [[4.0], [2.0]]
+    assert means.window().tolist() == [[1.0], [1.0]]
 
 
 @pytest.mark.parametrize("number", [1, UNSETTLED + 1])
@@ -92,3 +93,40 @@ def test_rewind_forgets_what_came_behind_the_snapshot(number: int) -> None:
         assert means.sums().tolist() == [[2.0 + 5 * number], [1.0 + number]]
         means.rewind(snapshot)
     assert means.sums().tolist() == [[2.0], [1.0]]
+
+
+def test_a_value_that_is_not_finite_ends_with_its_window() -> None:
+    means = RunningMeans(["loss"])
+    means.update([torch.tensor(float("nan"))], weight=1)
+    assert means.window().isnan().any()
+    means.mark()
+    means.update([torch.tensor(2.0)], weight=1)
+    assert means.window().tolist() == [[2.0], [1.0]]
+    means.next_epoch()
+    means.update([torch.tensor(4.0)], weight=1)
+    assert means.window().tolist() == [[6.0], [2.0]]
+    assert means.sums().tolist() == [[4.0], [1.0]]
+
+
+def test_a_module_in_16_bits_has_exact_sums() -> None:
+    means = RunningMeans(["loss"])
+    means._apply(lambda tensor: tensor.to(torch.bfloat16))
+    for _ in range(300):
+        means.update([torch.tensor(1.5, dtype=torch.bfloat16)], weight=1)
+        means.window()
+    assert means.sums().tolist() == [[450.0], [300.0]]
+    assert means.compute()["loss"].dtype == torch.float32
+
+
+def test_a_value_may_be_a_vector_of_one() -> None:
+    means = RunningMeans(["loss", "acc"])
+    means.update([torch.tensor([1.0]), torch.tensor([3.0])], weight=2)
+    means.update([torch.tensor(1.0), torch.tensor(3.0)], weight=2)
+    assert means.sums().tolist() == [[4.0, 12.0], [4.0, 4.0]]
+
+
+def test_a_call_gives_the_batch_and_keeps_the_rest() -> None:
+    means = RunningMeans(["loss"])
+    means.update([torch.tensor(1.0)], weight=1)
+    assert float(means([torch.tensor(3.0)], weight=1)["loss"]) == 3.0
+    assert float(means.compute()["loss"]) == 2.0
