@@ -1,6 +1,7 @@
 """What is wrong with annotations of boxes: found while they are read, told once, with counts and file names."""
 
 import math
+from array import array
 from collections.abc import Sequence
 from enum import Enum
 from typing import Any, Literal
@@ -26,8 +27,10 @@ class Finding(Enum):
     DEGENERATE = "degenerate boxes, of no width or height", "dropped"
     OUTSIDE = "boxes wholly outside of their image", "dropped"
     BEYOND = "boxes that reach beyond their image", "clipped"
-    NO_REGION = "annotations without polygons or run lengths", "dropped"
+    NO_REGION = "annotations without valid polygons or run lengths", "dropped"
+    SHORT_RING = "polygons of fewer than three points", "dropped"
     CATEGORY = "annotations of an unknown category", "dropped"
+    NO_CATEGORY = "names of class_names that no category has", "without an object"
     UNKNOWN_IMAGE = "annotations of an unknown image", "dropped"
     REPEATED = "annotations given twice", "dropped"
     SAME_ID = "annotations with the id of another one", "kept"
@@ -103,7 +106,7 @@ def _fault(corners: Sequence[Any], size: tuple[int, int]) -> Finding | None:
     """What is wrong with a box in an image of ``size`` (height, width)."""
     if len(corners) != 4 or not all(isinstance(value, int | float) and math.isfinite(value) for value in corners):
         return Finding.MALFORMED
-    left, top, right, bottom = corners
+    left, top, right, bottom = array("f", corners)  # rounded as the boxes that the networks get
     height, width = size
     if right <= left or bottom <= top:
         return Finding.DEGENERATE

@@ -1,5 +1,6 @@
 """COCO's JSON of boxes (cocodataset.org/#format-data), read as it is: gaps in ids, crowds, images without objects."""
 
+import difflib
 import json
 import math
 from collections.abc import Iterable, Mapping, Sequence
@@ -35,6 +36,8 @@ class CocoAnnotations:
         self._images: list[dict[str, Any]] = document["images"]
         self._annotations: list[dict[str, Any]] = document["annotations"]
         self.categories = _category_names(document["categories"])
+        self.records: dict[Any, list[dict[str, Any]]] = {}
+        """Annotations by image; empty until they are read."""
 
     @classmethod
     def of_split(cls, stage: Stage, annotations: str, images: str) -> Self:
@@ -79,7 +82,13 @@ class CocoAnnotations:
         number = {name: place for place, name in enumerate(class_names)}
         label = {key: number[name] for key, name in self.categories.items() if name in number}
         left_out = set(self.categories) - set(label) if ignore_others else set()
-        records = self._by_image(left_out)
+        known = list(self.categories.values())
+        for name in class_names if ignore_others else ():
+            if name in known:
+                continue
+            close = difflib.get_close_matches(name, known, n=1)
+            self.findings.add(Finding.NO_CATEGORY, f"{name}; did you mean {close[0]}?" if close else name)
+        records = self.records = self._by_image(left_out, "bbox" if reads_boxes else "segmentation")
         files = _Files(self.folder)
         images, seen = [], set()
         for image in self._images:
@@ -101,15 +110,20 @@ class CocoAnnotations:
                 self.findings.add(Finding.UNKNOWN_IMAGE, f"annotation {record.get('id')} of image {key}")
         return images
 
-    def _by_image(self, left_out: set[Any]) -> dict[Any, list[dict[str, Any]]]:
-        """Annotations by image, without those of some categories and without exact repetitions."""
+    def _by_image(self, left_out: set[Any], shape: str) -> dict[Any, list[dict[str, Any]]]:
+        """Annotations by image, without those of some categories and without exact repetitions.
+
+        Args:
+            left_out: The categories.
+            shape: Key of what is read of an annotation.
+        """
         records: dict[Any, list[dict[str, Any]]] = {}
         first: dict[Any, dict[str, Any]] = {}
         for record in self._annotations:
             key = record.get("id")
             known = first.setdefault(key, record) if key is not None else record
             if known is not record:
-                repeated = all(known.get(name) == record.get(name) for name in ("image_id", "category_id", "bbox"))
+                repeated = all(known.get(name) == record.get(name) for name in ("image_id", "category_id", shape))
                 self.findings.add(Finding.REPEATED if repeated else Finding.SAME_ID, f"annotation {key}")
                 if repeated:
                     continue
@@ -170,6 +184,12 @@ def _read(path: Path) -> dict[str, Any]:
         for record in document[part]:
             if not isinstance(record, dict) or any(name not in record for name in names):
                 raise UserError(f"data: {str(path)!r}: each of its {part} needs {' and '.join(names)}, got {record}.")
+    for record in document["annotations"]:
+        if not isinstance(record, dict):
+            raise UserError(
+                f"data: {str(path)!r}: each of its annotations is an object such as "
+                f'{{"id": 1, "image_id": 1, "category_id": 1, "bbox": [left, top, width, height]}}, got {record!r:.80}.'
+            )
     return document  # type: ignore[no-any-return]
 
 

@@ -13,6 +13,10 @@ from datamodules.mask_files import MaskSource
 from datamodules.segmentation import IGNORED_BYTE
 from toolkit.errors import UserError
 
+Segmentation = list[Any] | dict[str, Any]
+FARTHEST = 100
+"""Sides of its image by which a polygon may leave it: drawing takes memory for each pixel of its outline."""
+
 
 class Region(NamedTuple):
     """An annotated object."""
@@ -20,7 +24,7 @@ class Region(NamedTuple):
     label: int
     """Class number; `IGNORED_BYTE` for a crowd, whose outline stands around more than its objects."""
     area: float
-    segmentation: list[Any] | dict[str, Any]
+    segmentation: Segmentation
     """Polygons ``[[x, y, x, y, ...], ...]``, or run lengths ``{"counts": ..., "size": [h, w]}``."""
 
 
@@ -37,27 +41,38 @@ class CocoRegions(CocoAnnotations):
             ignore_others: Whether the file may have further categories, which are then background without a word.
         """
         images = self.read(class_names, ignore_others, reads_boxes=False)
-        sizes = {image.image_id: image.size for image in images}
         number = {name: place for place, name in enumerate(class_names, start=1)}
         label = {key: number[name] for key, name in self.categories.items() if name in number}
-        found: dict[Any, list[Region]] = {}
-        seen: set[Any] = set()
-        for record in self._annotations:
-            key, image = record.get("id"), record.get("image_id")
-            if record.get("category_id") not in label or image not in sizes or (key is not None and key in seen):
-                continue
-            seen.add(key)
-            shape: Any = record.get("segmentation")
-            if not _is_region(shape):
-                self.findings.add(Finding.NO_REGION, f"annotation {record.get('id')}")
-                continue
-            area = record.get("area")
-            if not isinstance(area, int | float) or not math.isfinite(area) or area <= 0:
-                area = region_pixels(shape, sizes[image]).sum()  # what lies in front must not depend on who exported it
-            crowd = bool(record.get("iscrowd", 0))
-            region = Region(IGNORED_BYTE if crowd else label[record["category_id"]], float(area), shape)
-            found.setdefault(image, []).append(region)
-        return images, [found.get(image.image_id, []) for image in images]
+        return images, [
+            [
+                self._region(shape, record, label[record["category_id"]], image)
+                for record in self.records.get(image.image_id, [])
+                if record.get("category_id") in label and (shape := self._shape(record, image)) is not None
+            ]
+            for image in images
+        ]
+
+    def _shape(self, record: Mapping[str, Any], image: AnnotatedImage) -> Segmentation | None:
+        """The valid part of a segmentation; None if there is none."""
+        shape: Any = record.get("segmentation")
+        name = f"annotation {record.get('id')} of {image.path.name}"
+        if isinstance(shape, dict) and _is_run_lengths(shape):
+            return shape
+        if isinstance(shape, list) and all(_is_ring(ring, image.size) for ring in shape):
+            rings = [ring for ring in shape if len(ring) >= 6]
+            if rings:
+                if len(rings) < len(shape):
+                    self.findings.add(Finding.SHORT_RING, name)
+                return rings
+        self.findings.add(Finding.NO_REGION, name)
+        return None
+
+    def _region(self, shape: Segmentation, record: Mapping[str, Any], label: int, image: AnnotatedImage) -> Region:
+        area = record.get("area")
+        if not isinstance(area, int | float) or not math.isfinite(area) or area <= 0:
+            # what lies in front must not depend on who exported it
+            area = _drawn(shape, image.size, str(image.path)).sum()
+        return Region(IGNORED_BYTE if record.get("iscrowd", 0) else label, float(area), shape)
 
 
 class CocoMasks(MaskSource):
@@ -80,17 +95,11 @@ class CocoMasks(MaskSource):
         """Draw.
 
         Raises:
-            UserError: Run lengths of another size than the image.
+            UserError: Run lengths of another size than the image, or broken ones.
         """
         mask = np.zeros(self.images[sample].size, dtype=np.uint8)
         for region in self.regions[sample]:
-            inside = region_pixels(region.segmentation, mask.shape)
-            if inside.shape != mask.shape:
-                raise UserError(
-                    f"data: {self.name(sample)!r} has {list(mask.shape)} pixels (height, width), and an annotation's "
-                    f"run lengths are of {list(inside.shape)}; mend the annotation."
-                )
-            mask[inside] = region.label
+            mask[_drawn(region.segmentation, mask.shape, self.name(sample))] = region.label
         return mask
 
     def name(self, sample: int) -> str:
@@ -98,7 +107,7 @@ class CocoMasks(MaskSource):
         return str(self.images[sample].path)
 
 
-def region_pixels(segmentation: list[Any] | dict[str, Any], size: tuple[int, ...]) -> np.ndarray:
+def region_pixels(segmentation: Segmentation, size: tuple[int, ...]) -> np.ndarray:
     """Which pixels a region covers, as COCO's own code draws them: ``(h, w)``, bool."""
     coco_mask = _coco_mask()
     height, width = size
@@ -112,10 +121,45 @@ def region_pixels(segmentation: list[Any] | dict[str, Any], size: tuple[int, ...
     return pixels.astype(bool)
 
 
-def _is_region(shape: Any) -> bool:
-    if isinstance(shape, Mapping):
-        return "counts" in shape and len(shape.get("size", [])) == 2
-    return isinstance(shape, list) and bool(shape) and all(isinstance(p, list) and len(p) >= 6 for p in shape)
+def _drawn(segmentation: Segmentation, size: tuple[int, ...], name: str) -> np.ndarray:
+    """As `region_pixels`.
+
+    Raises:
+        UserError: Run lengths of another size than the image, or broken ones.
+    """
+    if isinstance(segmentation, dict) and tuple(segmentation["size"]) != size:
+        raise UserError(
+            f"data: {name!r} has {list(size)} pixels (height, width), and an annotation's run lengths are of "
+            f"{segmentation['size']}; mend the annotation."
+        )
+    try:
+        return region_pixels(segmentation, size)
+    except (RuntimeError, TypeError, ValueError) as error:
+        reason = " ".join(str(error).split())
+        raise UserError(
+            f"data: the polygons or run lengths of an annotation of {name!r} cannot be drawn ({reason:.120}); mend or "
+            "remove the annotation."
+        ) from error
+
+
+def _is_run_lengths(shape: Mapping[str, Any]) -> bool:
+    """Whether the numbers are whole and fill the size; text is judged when it is drawn."""
+    counts, size = shape.get("counts"), shape.get("size")
+    if not isinstance(size, list) or len(size) != 2 or not all(isinstance(side, int) and side > 0 for side in size):
+        return False
+    if isinstance(counts, list):
+        return all(isinstance(count, int) and count >= 0 for count in counts) and sum(counts) == size[0] * size[1]
+    return isinstance(counts, str)
+
+
+def _is_ring(ring: Any, size: tuple[int, int]) -> bool:
+    """Whether these are pairs of numbers, none of them NaN or far from an image of ``size``."""
+    farthest = FARTHEST * max(size)
+    return (
+        isinstance(ring, list)
+        and len(ring) % 2 == 0
+        and all(isinstance(value, int | float) and abs(value) <= farthest for value in ring)
+    )
 
 
 def _coco_mask() -> Any:

@@ -79,6 +79,11 @@ class CocoSegmentationDataModule(SegmentationDataModule):
             annotations.findings.tell(on_invalid)
             paths = [image.path for image in images]
             self._files[stage] = SegmentationFiles(paths, CocoMasks(images, regions), self._reader)
+        if not self._files["train"]:
+            raise UserError(
+                "data: there is no image left to train on; see that data.init_args.train.images is the folder that the "
+                "file_name of the annotations starts in."
+            )
         self._hold_out("test", test_size if val is None and test is None else 0, split_seed)
         self._hold_out("val", val_size if val is None else 0, split_seed)
 

@@ -16,7 +16,10 @@ from toolkit.errors import UserError
 if TYPE_CHECKING:
     import PIL.Image
 
-SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".pgm", ".ppm"})
+SUFFIXES = (
+    *(".jpg", ".jpeg", ".jpe", ".jfif", ".jp2", ".png", ".bmp", ".gif", ".webp", ".avif", ".tif", ".tiff"),
+    *(".pbm", ".pgm", ".ppm", ".pnm"),
+)
 """Files with these endings are images."""
 
 PIXEL_MEAN, PIXEL_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
@@ -132,7 +135,12 @@ def open_image(path: Path, in_channels: int, size: tuple[int, int] | None = None
             upright = ImageOps.exif_transpose(image)
             if size is not None and upright.size != (size[1], size[0]) == image.size:
                 upright = image
-            if upright.mode.startswith("I;16"):  # 16 bits: Pillow would cut the values off at 255
+            if upright.mode == "F" or (upright.mode == "I" and image.format != "PPM"):
+                raise ValueError(
+                    f"its pixels are of Pillow's mode {upright.mode}, 32 bits or signed, where no value is known to be "
+                    "white; convert it to 8 or 16 bits"
+                )
+            if upright.mode.startswith("I"):  # 16 bits: Pillow would cut the values off at 255
                 upright = PIL.Image.fromarray((np.asarray(upright) >> 8).astype(np.uint8))
             return upright.convert("L" if in_channels == 1 else "RGB")
     except Exception as error:  # Pillow raises OSError, SyntaxError, ValueError, ... for damaged files

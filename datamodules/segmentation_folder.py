@@ -29,7 +29,8 @@ class SegmentationFolderDataModule(SegmentationDataModule):
 
     An image and its mask have the same name but for its ending. A mask is a grey or paletted PNG of class numbers. A
     single pair of folders is split here, seeded; with folders of splits, validation is held out of ``train`` where
-    ``val`` is missing, and nothing is tested where ``test`` is missing.
+    ``val`` is missing, and nothing is tested where ``test`` is missing. ``valid`` and ``validation`` do for ``val``,
+    and capitals make no difference.
 
     Args:
         root: The folder.
@@ -50,7 +51,13 @@ class SegmentationFolderDataModule(SegmentationDataModule):
         UserError: Other folders, images without masks, or fewer than two classes.
     """
 
-    stage_of_folder: ClassVar[dict[str, Stage]] = {"train": "train", "val": "val", "valid": "val", "test": "test"}
+    stage_of_folder: ClassVar[dict[str, Stage]] = {
+        "train": "train",
+        "val": "val",
+        "valid": "val",
+        "validation": "val",
+        "test": "test",
+    }
 
     def __init__(
         self,
@@ -98,7 +105,16 @@ class SegmentationFolderDataModule(SegmentationDataModule):
 
     def _scan(self, val_size: int | float, test_size: int | float, split_seed: int) -> dict[Stage, list[MaskedImage]]:
         folders = {child.name: child for child in sorted(self.root.iterdir()) if child.is_dir()}
-        stages = {self.stage_of_folder[name]: path for name, path in folders.items() if name in self.stage_of_folder}
+        stages: dict[Stage, Path] = {}
+        for name, path in folders.items():
+            if (stage := self.stage_of_folder.get(name.lower())) is None:
+                continue
+            if stage in stages:
+                raise UserError(
+                    f"data.init_args.root: {str(self.root)!r} has {stages[stage].name} and {name}, both for {stage}; "
+                    "keep one of them."
+                )
+            stages[stage] = path
         if "images" not in folders and "train" not in stages:
             raise UserError(
                 f"data.init_args.root: {str(self.root)!r} has the folders {sorted(folders)[:5]}; need images and "

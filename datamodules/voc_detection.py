@@ -1,8 +1,11 @@
 """A folder in the layout of Pascal VOC."""
 
 from collections.abc import Iterable, Sequence
+from itertools import combinations
 from pathlib import Path
 from typing import Any, Literal
+
+from lightning.pytorch.utilities import rank_zero_warn
 
 from datamodules.annotated_folder import AnnotatedFilesDataModule, Splits
 from datamodules.annotation_findings import Findings, OnInvalid
@@ -17,9 +20,9 @@ FOLDERS = ("JPEGImages", "Annotations")
 class VocDetectionDataModule(AnnotatedFilesDataModule):
     """Boxes from Pascal VOC's folders ``JPEGImages``, ``Annotations`` and ``ImageSets/Main/{train,val,test}.txt``.
 
-    An image and its XML file are known by their name without ending. ``trainval.txt`` stands in for ``train.txt``; with
-    no list at all, the annotated images are split here. Without ``val.txt`` validation is held out of the training
-    images, and without ``test.txt`` nothing is tested.
+    An image and its XML file are known by their name without ending. ``trainval.txt``, less what the other lists name,
+    stands in for ``train.txt``; with no list at all, the annotated images are split here. Without ``val.txt``
+    validation is held out of the training images, and without ``test.txt`` nothing is tested.
 
     Objects marked ``difficult`` are treated as boxes around crowds: nothing learns from them, and a detection there
     counts neither as right nor as wrong. That is VOC's rule, but for the overlap, which is measured as COCO does it for
@@ -92,7 +95,10 @@ class VocDetectionDataModule(AnnotatedFilesDataModule):
     def remedy(self, stage: Stage) -> str:
         """Which lists name images."""
         if stage == "train":
-            return "see that JPEGImages holds the images that ImageSets/Main/train.txt or Annotations name"
+            return (
+                "see that JPEGImages holds the images that Annotations, ImageSets/Main/train.txt, or trainval.txt and "
+                "no other list name"
+            )
         return f"write ImageSets/Main/{stage}.txt, or, where there is no train.txt, data.init_args.{stage}_size"
 
 
@@ -109,7 +115,7 @@ def _lists(root: Path) -> tuple[dict[Stage, list[str]], bool]:
     paths = {stage: root / "ImageSets" / "Main" / f"{stage}.txt" for stage in stages}
     whole = root / "ImageSets" / "Main" / "trainval.txt"
     if not paths["train"].is_file() and whole.is_file():
-        paths["train"] = whole  # of which validation is held out
+        paths["train"] = whole
     if not paths["train"].is_file():
         if others := [path.name for path in paths.values() if path.is_file()]:
             raise UserError(
@@ -119,7 +125,18 @@ def _lists(root: Path) -> tuple[dict[Stage, list[str]], bool]:
         return {"train": sorted(path.stem for path in (root / "Annotations").glob("*.xml"))}, True
     # A line may go on with a number, as in VOC's own lists of one class.
     lines = {stage: path.read_text().splitlines() for stage, path in paths.items() if path.is_file()}
-    return {stage: [line.split()[0] for line in text if line.strip()] for stage, text in lines.items()}, False
+    names = {stage: [line.split()[0] for line in text if line.strip()] for stage, text in lines.items()}
+    if paths["train"] == whole:
+        taken = {name for stage in stages[1:] for name in names.get(stage, [])}
+        names["train"] = [name for name in names["train"] if name not in taken]
+    for one, other in combinations(names, 2):
+        if common := sorted(set(names[one]) & set(names[other])):
+            rank_zero_warn(
+                f"data: {paths[one].name} and {paths[other].name} of {str(whole.parent)!r} both have "
+                f"{', '.join(common[:3])}{', ...' if len(common) > 3 else ''} ({len(common)} in all), which makes "
+                "scores too good; take what is in both out of one."
+            )
+    return names, False
 
 
 def _found_names(files: Iterable[VocFile | None]) -> list[str]:

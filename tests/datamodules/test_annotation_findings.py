@@ -13,6 +13,8 @@ from toolkit.errors import UserError
         ((-5, 2, 0, 5), Finding.OUTSIDE),
         ((20, 2, 25, 5), Finding.OUTSIDE),
         ((1, 10, 4, 15), Finding.OUTSIDE),
+        ((19.9999999, 2, 25, 5), Finding.OUTSIDE),  # 20 in float32
+        ((15, 2, 15.0000001, 5), Finding.DEGENERATE),
         ((1, 2, 3), Finding.MALFORMED),
         ((1, 2, float("nan"), 4), Finding.MALFORMED),
         ((1, 2, None, 4), Finding.MALFORMED),

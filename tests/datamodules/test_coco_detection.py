@@ -86,6 +86,17 @@ def test_some_classes_in_an_order_of_one_s_own(tmp_path: Path) -> None:
         module(tmp_path, class_names=["cow"])
 
 
+def test_a_class_that_another_split_spells_otherwise_is_told(tmp_path: Path) -> None:
+    document = coco(tmp_path)
+    renamed = [{"id": 7, "name": "Dog"}, {"id": 3, "name": "cat"}]
+    (tmp_path / "b.json").write_text(json.dumps(document | {"categories": renamed}))
+    val = CocoFiles(str(tmp_path / "b.json"), str(tmp_path / "images"))
+    text = "data: b.json: names of class_names that no category has: 1 without an object (dog; did you mean Dog?)"
+    with pytest.warns(UserWarning, match="^data: b.json") as told:
+        module(tmp_path, val=val, class_names=["dog"])
+    assert [str(warning.message) for warning in told] == [text]
+
+
 MISTAKES: dict[str, dict[str, Any]] = {
     "degenerate boxes, of no width or height: 1 dropped (0.png [3, 3, 3, 8])": {"bbox": [3, 3, 0, 5]},
     "boxes wholly outside of their image: 1 dropped (0.png [50, 3, 55, 8])": {"bbox": [50, 3, 5, 5]},
@@ -171,6 +182,7 @@ def test_unreadable_files_stop_or_count_as_empty(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
+        ('{"images": [], "annotations": [[1]], "categories": []}', r"each of its annotations is .*, got \[1\]"),
         ("{", "cannot read .* as JSON"),
         ("[]", "lacks images, annotations, categories; it has list"),
         ('{"images": [], "annotations": []}', "lacks categories; it has images, annotations"),

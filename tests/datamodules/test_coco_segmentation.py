@@ -115,15 +115,62 @@ def test_every_batch_is_the_same_in_memory(tmp_path: Path) -> None:
     assert all(torch.equal(x, y) for one, other in zip(a, b, strict=True) for x, y in zip(one, other, strict=True))
 
 
-@pytest.mark.parametrize("shape", [None, [], [[1, 2, 3]], {"size": [20, 40]}])
+@pytest.mark.parametrize(
+    "shape",
+    [
+        *(None, [], [[1, 2, 3]], [[1, 2, 3, 4]], [[*LARGE, 5]], [[*LARGE[:-1], "16"]], [LARGE, None]),
+        *([[*LARGE[:-1], float("nan")]], [[*LARGE[:-1], 1e9]]),
+        *({"size": [20, 40]}, {"size": "20x40", "counts": "0"}, {"size": ["20", "40"], "counts": [0, 800]}),
+        *({"size": [20, 40], "counts": counts} for counts in ([0, 900], [0, 700], [0, -1, 801], [None, 800], None)),
+    ],
+    ids=str,
+)
 def test_objects_without_a_region_are_told(tmp_path: Path, shape: Any) -> None:
     record = {"id": 8, "image_id": 0, "category_id": 3, "bbox": [2, 2, 5, 5], "segmentation": shape, "area": 9}
     coco(tmp_path, [record])
-    with pytest.warns(UserWarning, match="annotations without polygons or run lengths: 1 dropped"):
+    with pytest.warns(UserWarning, match="annotations without valid polygons or run lengths: 1 dropped"):
         data = module(tmp_path)
     assert not first(data).any()
-    with pytest.raises(UserError, match="annotations without polygons or run lengths: 1"):
+    with pytest.raises(UserError, match="annotations without valid polygons or run lengths: 1"):
         module(tmp_path, on_invalid="stop")
+
+
+def test_ids_that_start_again_at_each_image_lose_no_object(tmp_path: Path) -> None:
+    records = [
+        {"id": 1, "image_id": 7 * i, "category_id": 3, "segmentation": [LARGE], "bbox": [2, 2, 20, 14]}
+        for i in range(5)
+    ]
+    coco(tmp_path, [*records, records[0]])
+    with pytest.warns(UserWarning, match="with the id of another one: 4 kept|given twice: 1 dropped"):
+        data = module(tmp_path, val_size=0, test_size=0)
+    assert data.dataset("train").masks(torch.arange(5)).flatten(1).any(dim=1).all()  # type: ignore[attr-defined]
+    assert [len(some) for some in data._files["train"].source.regions] == [1] * 5  # type: ignore[attr-defined]
+
+
+def test_a_ring_of_two_points_takes_no_other_with_it(tmp_path: Path) -> None:
+    coco(tmp_path, [{"id": 8, "image_id": 0, "category_id": 3, "segmentation": [[1, 1, 4, 4], LARGE], "area": 9}])
+    with pytest.warns(UserWarning, match=r"fewer than three points: 1 dropped \(annotation 8 of 0\.png\)"):
+        data = module(tmp_path)
+    assert first(data)[7, 12] == 1
+
+
+@pytest.mark.parametrize("area", [9, 0])
+def test_broken_run_lengths_are_named(tmp_path: Path, area: int) -> None:
+    runs = {"counts": "zzzz~~", "size": [20, 40]}
+    coco(tmp_path, [{"id": 8, "image_id": 0, "category_id": 3, "segmentation": runs, "area": area}])
+    with pytest.raises(UserError, match=r"annotation of '.*0\.png' cannot be drawn \(.*\); mend or remove"):
+        first(module(tmp_path))
+
+
+def test_another_folder_of_images_is_explained(tmp_path: Path) -> None:
+    coco(tmp_path)
+    (tmp_path / "elsewhere").mkdir()
+    files = CocoFiles(str(tmp_path / "a.json"), str(tmp_path / "elsewhere"))
+    with (
+        pytest.warns(UserWarning, match="images whose file is missing: 5 dropped"),
+        pytest.raises(UserError, match=r"no image left to train on; see that data\.init_args\.train\.images"),
+    ):
+        CocoSegmentationDataModule(files)
 
 
 def test_run_lengths_of_another_size_are_named(tmp_path: Path) -> None:

@@ -38,6 +38,16 @@ def test_sixteen_bits_are_scaled_and_not_cut_off(tmp_path: Path) -> None:
     deep = save(tmp_path / "deep.png", np.full((4, 4), 0x8000, dtype=np.uint16))
     assert ImageReader((4, 4), 1)(deep).unique().tolist() == [128]
 
+    (tmp_path / "deep.pgm").write_bytes(b"P5 4 4 65535\n" + np.full((4, 4), 0x8000, dtype=">u2").tobytes())
+    assert ImageReader((4, 4), 1)(tmp_path / "deep.pgm").unique().tolist() == [128]
+
+
+@pytest.mark.parametrize("kind", [np.float32, np.int32])
+def test_values_without_a_known_white_are_refused(tmp_path: Path, kind: type) -> None:
+    path = save(tmp_path / "a.tif", np.arange(16).reshape(4, 4).astype(kind))
+    with pytest.raises(UnreadableImageError, match=r"cannot read '.*a\.tif' .*convert it to 8 or 16 bits"):
+        ImageReader((4, 4), 1)(path)
+
 
 def test_exif_orientation_is_applied(tmp_path: Path) -> None:
     image = Image.fromarray(np.repeat(np.array([[0, 255]], dtype=np.uint8), 2, axis=0))
@@ -55,10 +65,11 @@ def test_a_truncated_jpeg_is_named(tmp_path: Path) -> None:
 
 
 def test_only_images_are_found_in_the_order_of_names(tmp_path: Path) -> None:
-    for name in ("b/2.PNG", "b/1.jpg", "a.jpeg", ".hidden.png", "notes.txt", ".cache/x.png"):
+    for name in ("b/2.PNG", "b/1.jpg", "a.jpeg", "c.jfif", ".hidden.png", "notes.txt", ".cache/x.png"):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).touch()
-    assert [p.relative_to(tmp_path).as_posix() for p in image_files(tmp_path)] == ["a.jpeg", "b/1.jpg", "b/2.PNG"]
+    found = [p.relative_to(tmp_path).as_posix() for p in image_files(tmp_path)]
+    assert found == ["a.jpeg", "c.jfif", "b/1.jpg", "b/2.PNG"]
 
 
 def test_a_missing_path_suggests_its_neighbour(tmp_path: Path) -> None:

@@ -92,6 +92,16 @@ def test_the_user_s_own_split_and_names(tmp_path: Path) -> None:
     assert data.sample_name(1) == str(tmp_path / "test" / "images" / "1.png")
 
 
+def test_other_names_of_the_splits(tmp_path: Path) -> None:
+    for split, count in (("Train", 4), ("Validation", 3)):
+        pairs(tmp_path / split, count)
+    data = module(tmp_path)
+    assert [len(data.dataset(stage)) for stage in ("train", "val")] == [4, 3]
+    pairs(tmp_path / "val", 2)
+    with pytest.raises(UserError, match=r"has Validation and val, both for val; keep one of them"):
+        module(tmp_path)
+
+
 def test_the_baseline_answers_the_most_frequent_class(tmp_path: Path) -> None:
     pairs(tmp_path, 10, values=(0, 1, 1, 1, 255))
     data = module(tmp_path)

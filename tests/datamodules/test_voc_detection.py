@@ -42,6 +42,21 @@ def test_the_lists_of_2007(tmp_path: Path) -> None:
         VocDetectionDataModule(str(tmp_path / "voc"))
 
 
+def test_trainval_without_train_leaves_the_other_lists_out(tmp_path: Path) -> None:
+    names = [f"i{n}" for n in range(8)]
+    lists = {"trainval": names[:6], "val": names[4:6], "test": names[6:]}
+    voc(tmp_path / "voc", lists, **{n: [("dog", 0, BOX)] for n in names})
+    data = VocDetectionDataModule(str(tmp_path / "voc"))
+    assert [image.path.stem for image in data._images["train"]] == names[:4]
+    assert [image.path.stem for image in data._images["val"]] == names[4:6]
+
+
+def test_lists_that_share_images_are_told(tmp_path: Path) -> None:
+    voc(tmp_path / "voc", {"train": ["a", "b"], "val": ["b"]}, a=[("dog", 0, BOX)], b=[("dog", 0, BOX)])
+    with pytest.warns(UserWarning, match=r"train\.txt and val\.txt of '.*Main' both have b \(1 in all\)"):
+        VocDetectionDataModule(str(tmp_path / "voc"))
+
+
 def test_class_names_are_checked(tmp_path: Path) -> None:
     voc(tmp_path / "voc", {}, a=[("dog", 0, BOX)], b=[("dog", 0, BOX)])
     for names in (["Dog"], ["dog", "dog"]):
