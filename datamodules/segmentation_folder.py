@@ -50,7 +50,9 @@ class SegmentationFolderDataModule(SegmentationDataModule):
         UserError: Other folders, images without masks, or fewer than two classes.
     """
 
-    stage_of_folder: ClassVar[dict[str, Stage]] = {"train": "train", "val": "val", "valid": "val", "test": "test"}
+    stage_of_folder: ClassVar[dict[str, Stage]] = {
+        **{"train": "train", "val": "val", "valid": "val", "validation": "val", "test": "test"}
+    }
 
     def __init__(
         self,
@@ -98,7 +100,8 @@ class SegmentationFolderDataModule(SegmentationDataModule):
 
     def _scan(self, val_size: int | float, test_size: int | float, split_seed: int) -> dict[Stage, list[MaskedImage]]:
         folders = {child.name: child for child in sorted(self.root.iterdir()) if child.is_dir()}
-        stages = {self.stage_of_folder[name]: path for name, path in folders.items() if name in self.stage_of_folder}
+        known = self.stage_of_folder
+        stages = {known[name.lower()]: path for name, path in folders.items() if name.lower() in known}
         if "images" not in folders and "train" not in stages:
             raise UserError(
                 f"data.init_args.root: {str(self.root)!r} has the folders {sorted(folders)[:5]}; need images and "
