@@ -345,6 +345,34 @@ def test_no_secret_lands_in_anything_that_a_run_writes(workdir: Path, monkeypatc
             assert canary.encode() not in content, f"{canary} in {file}"
 
 
+def test_no_secret_that_a_class_of_one_s_own_saves_lands_anywhere(workdir: Path) -> None:
+    Path("own.py").write_text(
+        "from datamodules.digits import DigitsDataModule\n"
+        "from toolkit.vision.image_classification import ImageClassification\n"
+        "class Data(DigitsDataModule):\n"
+        "    def __init__(self, api_key: str = '', batch_size: int = 64) -> None:\n"
+        "        super().__init__(batch_size=batch_size)\n"
+        "        self.save_hyperparameters()\n"
+        "class Model(ImageClassification):\n"
+        "    def __init__(self, password: str, **more) -> None:\n"
+        "        super().__init__(**more)\n"
+        "        self.save_hyperparameters()\n"
+    )
+    words = ["--data=own.Data", "--data.api_key=canary-of-the-data", "--model=own.Model"]
+    more = ["--model.password=canary-of-the-model", "--trainer.logger=CSVLogger", "--trainer.logger.save_dir=logs",
+            "--trainer.callbacks=ModelCheckpoint", "--trainer.callbacks.dirpath=weights",
+            "--trainer.callbacks.save_weights_only=true"]  # fmt: skip
+    made = main(["fit", *DIGITS, *QUICK, *words, *more])
+    assert made.datamodule.hparams["api_key"] == "canary-of-the-data"
+    (logged,) = Path("logs").rglob("hparams.yaml")
+    assert yaml.safe_load(logged.read_text())["data"]["init_args"] == {"api_key": "***", "batch_size": 64}
+    stored = torch.load(made.run_folder / "checkpoints" / "best.ckpt", weights_only=True)
+    assert stored["datamodule_hyper_parameters"]["api_key"] == "***"
+    assert list(Path("weights").glob("*.ckpt"))
+    for file in [file for folder in ("runs", "logs", "weights") for file in Path(folder).rglob("*")]:
+        assert file.is_dir() or b"canary-of" not in file.read_bytes(), file
+
+
 @pytest.mark.parametrize("verb", VERBS)
 def test_every_verb_has_a_help(verb: str, capsys: pytest.CaptureFixture[str]) -> None:
     with contextlib.suppress(SystemExit):

@@ -154,6 +154,8 @@ class ToolkitCLI(LightningCLI):
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
         """The Trainer with the default loggers and callbacks, where the config does not bring its own."""
         self.datamodule.seed = int(self.config.seed_everything)
+        for owner in (self.model, self.datamodule):
+            owner._log_hyperparams = False  # loggers get the whole config, with secrets masked
         config: dict[str, Any] = {**self.config_init.trainer, **kwargs}
         own = config["callbacks"] or []
         config["callbacks"] = [*(own if isinstance(own, list) else [own]), *self.callbacks]
