@@ -205,12 +205,17 @@ def _run(words: list[str]) -> Any:
 def _with_parts(run: Callable[[list[str], "Parts"], Any], words: list[str]) -> Any:
     from lightning.fabric.utilities.exceptions import MisconfigurationException
 
+    from toolkit.commands.messages import run_error
     from toolkit.commands.process_group import close_at_exit
 
     try:
         result = run(words, _parts())
     except MisconfigurationException as error:
         raise UserError(f"trainer: {error}") from error
+    except (ValueError, RuntimeError) as error:
+        if mistake := run_error(error):
+            raise mistake from error
+        raise
     close_at_exit()
     return result
 

@@ -114,7 +114,7 @@ def fit_callbacks(run: Run) -> list[Callback]:
         OutOfMemory(run.folder),
         StepSeed(int(run.config["seed_everything"])),
         RunFolder(run.folder, run.config, run.command),
-        StepLearningRate(),
+        *([StepLearningRate()] if run.config["trainer"]["logger"] is not False else []),
         Throughput(),
         make_progress_bar(),
         *_of_family(MEDIA, run.task),

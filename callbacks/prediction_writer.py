@@ -113,7 +113,12 @@ class FieldRows(Rows):
     def rows(self, pl_module: LightningModule) -> Iterable[tuple[int, list[str] | None]]:
         """The values as text."""
         for row, index in enumerate(self._index.tolist()):
-            yield index, [f"{value:.6g}" for field in self._fields.values() for value in field[row].tolist()]
+            yield index, [_text(value) for field in self._fields.values() for value in field[row].tolist()]
+
+
+def _text(value: bool | int | float) -> str:
+    """Six digits of a float; an integer as it is."""
+    return f"{value:.6g}" if isinstance(value, float) else str(int(value))
 
 
 class TranslationRows(Rows):

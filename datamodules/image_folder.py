@@ -21,7 +21,7 @@ class ImageFolderDataModule(ImageDataModule):
     """Images in ``<root>/<class>/...``, split here, or in ``<root>/{train,val,test}/<class>/...``, split by the user.
 
     A single folder is split stratified and seeded. With folders of splits, validation is held out of ``train`` where
-    ``val`` is missing, and nothing is tested where ``test`` is missing.
+    ``val`` (or ``valid``, ``validation``) is missing, and nothing is tested where ``test`` is missing.
 
     Args:
         root: The folder.
@@ -35,10 +35,14 @@ class ImageFolderDataModule(ImageDataModule):
         **loader: ``batch_size``, ``num_workers`` and ``eval_batch_size`` of `datamodules.base.BaseDataModule`.
 
     Raises:
-        UserError: No such folder, no images, fewer than two classes, or splits with other classes.
+        UserError: No such folder, no images, fewer than two classes, splits with other classes, or images in other
+            folders beside splits.
     """
 
-    stage_of_folder: ClassVar[dict[str, Stage]] = {"train": "train", "val": "val", "valid": "val", "test": "test"}
+    stage_of_folder: ClassVar[dict[str, Stage]] = {
+        **{"train": "train", "val": "val", "valid": "val", "validation": "val", "test": "test"}
+    }
+    """Names of folders of splits, in lower case."""
 
     def __init__(
         self,
@@ -82,17 +86,35 @@ class ImageFolderDataModule(ImageDataModule):
         self, val_size: int | float, test_size: int | float, split_seed: int
     ) -> tuple[list[str], dict[Stage, Labelled]]:
         """Class names, and the files of each split."""
-        folders = {f.name: f for f in sorted(self.root.iterdir()) if f.is_dir() and not f.name.startswith(".")}
-        is_split = "train" in folders and all(name in self.stage_of_folder for name in folders)
-        stages = {self.stage_of_folder[name]: folder for name, folder in folders.items()} if is_split else {}
+        stages = self._folders_of_splits()
         names = _class_names(stages.get("train", self.root))
         files = {stage: _labelled(folder, names) for stage, folder in stages.items()}
-        if not is_split:
+        if not stages:
             everything = _labelled(self.root, names)
             files["train"], files["test"] = _held_out(everything, test_size, split_seed)
         if "val" not in files:
             files["train"], files["val"] = _held_out(files["train"], val_size, split_seed)
         return names, files
+
+    def _folders_of_splits(self) -> dict[Stage, Path]:
+        """The folder of each split; none where the root holds the classes, of which one may be called train."""
+        folders = _folders_with_images(self.root)
+        is_split = any(folder.name.lower() == "train" and _folders_with_images(folder) for folder in folders)
+        stages: dict[Stage, Path] = {}
+        unknown: list[str] = []
+        for folder in folders if is_split else ():
+            stage = self.stage_of_folder.get(folder.name.lower())
+            if stage is None or stage in stages:
+                unknown.append(folder.name)
+            else:
+                stages[stage] = folder
+        if unknown:
+            raise UserError(
+                f"data.init_args.root: {str(self.root)!r} has {', '.join(folder.name for folder in stages.values())}, "
+                f"and beside them folders with images that are no further splits: {unknown[:5]}; move those elsewhere, "
+                f"or call splits {', '.join(self.stage_of_folder)}. If train is a class here, rename its folder."
+            )
+        return stages
 
     def sample_name(self, index: int) -> str:
         """The path of a test image."""
@@ -118,10 +140,15 @@ class ImageFolderDataModule(ImageDataModule):
             rank_zero_warn(f"data: skipped {str(path)!r}, which cannot be read; {len(self._skipped)} skipped so far.")
 
 
+def _folders_with_images(folder: Path) -> list[Path]:
+    """Those directly in a folder that hold images, sorted; hidden ones are left out."""
+    children = [child for child in sorted(folder.iterdir()) if child.is_dir() and not child.name.startswith(".")]
+    return [child for child in children if next(image_files(child), None)]
+
+
 def _class_names(folder: Path) -> list[str]:
     """Names of the folders that hold images, sorted."""
-    children = [child for child in sorted(folder.iterdir()) if child.is_dir() and not child.name.startswith(".")]
-    names = [child.name for child in children if next(image_files(child), None)]
+    names = [child.name for child in _folders_with_images(folder)]
     if len(names) < 2:
         loose = sum(1 for _ in image_files(folder)) if not names else 0
         found = f"one class only ({names[0]!r})" if names else f"no class folder with images and {loose} images in all"

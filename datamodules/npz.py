@@ -107,6 +107,8 @@ def _part(path: Path, arrays: Mapping[str, Any], stage: Stage) -> ImageArrays:
             f"{path}: {stage}_labels must be integers of shape ({len(image)},) or ({len(image)}, 1), one an image, "
             f"got {label.dtype} of shape {label.shape}."
         )
+    if 0 in image.shape:
+        raise UserError(f"{path}: {stage}_images is empty, of shape {image.shape}; write images, or leave the key out.")
     pixels = torch.from_numpy(image).reshape(*image.shape[:3], -1).permute(0, 3, 1, 2)
     return ImageArrays(pixels.contiguous(), torch.from_numpy(label.astype(np.int64).reshape(-1)))
 

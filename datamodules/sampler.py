@@ -132,13 +132,18 @@ class EvaluationSampler(Sampler[BatchIndex]):
         world_size: Number of processes.
 
     Raises:
-        UserError: There are fewer samples than ranks.
+        UserError: There are no samples, or fewer than ranks.
 
     >>> [batch.index.tolist() for batch in EvaluationSampler(length=7, batch_size=4, rank=1, world_size=2)]
     [[2, 3], [6]]
     """
 
     def __init__(self, length: int, batch_size: int, rank: int = 0, world_size: int = 1) -> None:
+        if length == 0:
+            raise UserError(
+                "data: the split to evaluate on has no samples; hold some out (--data.val_size 0.1 where the data are "
+                "split here), or train without validation by --trainer.limit_val_batches 0."
+            )
         if length < world_size:
             raise UserError(f"data: {length} samples cannot be evaluated on {world_size} devices; use fewer devices.")
         self.length, self.batch_size = length, max(batch_size, world_size)

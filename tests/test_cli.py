@@ -50,6 +50,14 @@ def refused(args: list[str], capsys: pytest.CaptureFixture[str]) -> str:
         (["--data.batch_size", "0"], "need batch_size >= 1"),
         (["--data.batch_size", "100000"], "the global batch of 100000 is larger than the training split"),
         (["--model.label_smoothing", "2"], "need 0 <= label_smoothing < 1, got 2"),
+        (["--seed_everything=-1"], "seed_everything: need a number from 0 to 4294967295, got -1."),
+        (["--trainer.accumulate_grad_batches=0"], "trainer.accumulate_grad_batches: need a positive number, got 0."),
+        (["--trainer.overfit_batches=2"], "trainer.overfit_batches: got 2, which needs a loader without an order of its own; write --trainer.limit_train_batches 2"),
+        (["--trainer.val_check_interval=1000"], "trainer.val_check_interval: got 1000, more than the 2 batches of an epoch; write at most 2, or"),
+        (["--trainer.val_check_interval=1000", "--model.scheduler=null"], "trainer.val_check_interval: got 1000, more than the 2 batches"),
+        (["--model.optimizer=SGD", "--model.optimizer.lr=-1"], "model.init_args.optimizer: torch refuses its arguments: Invalid learning rate: -1.0"),
+        (["--trainer.callbacks=EarlyStopping", "--trainer.callbacks.monitor=val/los"], "EarlyStopping monitors 'val/los', which is not logged; write one of"),
+        (["--trainer.callbacks=EarlyStopping", "--trainer.callbacks.monitor=val/los"], "Did you mean 'val/loss'?"),
         (["--ckpt_path", "nowhere"], "no such file or run folder: 'nowhere'"),
         (["--ckpt_path", "http://example.com/a.ckpt"], "only local files are read"),
     ],
@@ -94,6 +102,32 @@ def test_mistakes_of_other_verbs(
     assert expected in refused(args, capsys)
 
 
+def test_a_class_without_the_toolkit_s_base(workdir: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    Path("plain.py").write_text(
+        "import lightning.pytorch as L\nclass Data(L.LightningDataModule): pass\nclass Model(L.LightningModule): pass\n"
+    )
+    for option, expected in (
+        ("--data=plain.Data", "data: plain.Data is no subclass of datamodules.base.BaseDataModule; derive"),
+        ("--model=plain.Model", "model: plain.Model is no subclass of toolkit.task.Task; derive"),
+    ):
+        assert expected in refused(["fit", *DIGITS, *QUICK, option], capsys)
+
+
+def test_a_plateau_by_its_short_name_is_torch_s(workdir: Path) -> None:
+    Path("more.yaml").write_text("model: {init_args: {scheduler: ReduceLROnPlateau}}\n")
+    for words in (["--model.scheduler=ReduceLROnPlateau"], ["--config=more.yaml"]):
+        made = main(["fit", *DIGITS, *words, "--model.scheduler.patience=3", "--model.scheduler.mode=max", *QUICK])
+        scheduler = made.trainer.lr_scheduler_configs[0].scheduler
+        assert type(scheduler) is torch.optim.lr_scheduler.ReduceLROnPlateau
+        assert scheduler.patience == 3
+
+
+def test_a_fit_without_a_logger(workdir: Path) -> None:
+    made = main(["fit", *DIGITS, *QUICK, "--trainer.logger=false"])
+    assert not made.trainer.loggers
+    assert (made.run_folder / "checkpoints" / "best.ckpt").is_file()
+
+
 def test_exit_code_of_the_process(workdir: Path) -> None:
     """A real process: one message, exit code 2, nothing written."""
     command = [sys.executable, str(ROOT / "cli.py"), "fit", *DIGITS, "--data.batch_sze=3"]
@@ -118,6 +152,10 @@ def test_fit_test_predict_from_the_newest_run(workdir: Path, capsys: pytest.Capt
     lines = Path("out.csv").read_text().splitlines()
     assert len(lines) == 1 + len(fitted.datamodule.dataset("test"))
     assert str(Path("out.csv")) in capsys.readouterr().out
+    Image.fromarray(np.zeros((8, 8), dtype=np.uint8)).save("digit.png")
+    words = ["--runs", "runs", "--input", "digit.png", "--output", "one.csv", "--trainer.accelerator=cpu"]
+    main(["predict", *DIGITS, *words])
+    assert len(Path("one.csv").read_text().splitlines()) == 2
 
 
 def test_two_runs_in_one_second_do_not_collide(workdir: Path) -> None:
@@ -343,6 +381,34 @@ def test_no_secret_lands_in_anything_that_a_run_writes(workdir: Path, monkeypatc
         content = file.read_bytes()
         for canary in canaries:
             assert canary.encode() not in content, f"{canary} in {file}"
+
+
+def test_no_secret_that_a_class_of_one_s_own_saves_lands_anywhere(workdir: Path) -> None:
+    Path("own.py").write_text(
+        "from datamodules.digits import DigitsDataModule\n"
+        "from toolkit.vision.image_classification import ImageClassification\n"
+        "class Data(DigitsDataModule):\n"
+        "    def __init__(self, api_key: str = '', batch_size: int = 64) -> None:\n"
+        "        super().__init__(batch_size=batch_size)\n"
+        "        self.save_hyperparameters()\n"
+        "class Model(ImageClassification):\n"
+        "    def __init__(self, password: str, **more) -> None:\n"
+        "        super().__init__(**more)\n"
+        "        self.save_hyperparameters()\n"
+    )
+    words = ["--data=own.Data", "--data.api_key=canary-of-the-data", "--model=own.Model"]
+    more = ["--model.password=canary-of-the-model", "--trainer.logger=CSVLogger", "--trainer.logger.save_dir=logs",
+            "--trainer.callbacks=ModelCheckpoint", "--trainer.callbacks.dirpath=weights",
+            "--trainer.callbacks.save_weights_only=true"]  # fmt: skip
+    made = main(["fit", *DIGITS, *QUICK, *words, *more])
+    assert made.datamodule.hparams["api_key"] == "canary-of-the-data"
+    (logged,) = Path("logs").rglob("hparams.yaml")
+    assert yaml.safe_load(logged.read_text())["data"]["init_args"] == {"api_key": "***", "batch_size": 64}
+    stored = torch.load(made.run_folder / "checkpoints" / "best.ckpt", weights_only=True)
+    assert stored["datamodule_hyper_parameters"]["api_key"] == "***"
+    assert list(Path("weights").glob("*.ckpt"))
+    for file in [file for folder in ("runs", "logs", "weights") for file in Path(folder).rglob("*")]:
+        assert file.is_dir() or b"canary-of" not in file.read_bytes(), file
 
 
 @pytest.mark.parametrize("verb", VERBS)

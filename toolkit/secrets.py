@@ -40,9 +40,18 @@ def mask(value: Any) -> Any:
     """
     if isinstance(value, dict):
         return {key: MASK if _is_secret(key, item) else mask(item) for key, item in value.items()}
+    if isinstance(value, tuple) and hasattr(value, "_fields"):
+        return type(value)(*map(mask, value))
     if isinstance(value, (list, tuple)):
         return type(value)(map(mask, value))
     return mask_text(value) if isinstance(value, str) else value
+
+
+def mask_hyperparameters(checkpoint: dict[str, Any]) -> None:
+    """Mask what the module and the DataModule have saved of their arguments, in a checkpoint about to be written."""
+    for key in ("hyper_parameters", "datamodule_hyper_parameters"):
+        if key in checkpoint:
+            checkpoint[key] = mask(checkpoint[key])
 
 
 def mask_words(words: list[str]) -> list[str]:

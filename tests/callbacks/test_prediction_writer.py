@@ -1,6 +1,6 @@
 import csv
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytest
 import torch
@@ -8,7 +8,7 @@ from lightning.pytorch import Trainer
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from callbacks.prediction_writer import PredictionWriter
+from callbacks.prediction_writer import FieldRows, PredictionWriter
 from datamodules.base import BaseDataModule, BatchedDataset
 from datamodules.sampler import BatchIndex
 from tests import forked
@@ -120,6 +120,22 @@ def test_without_a_datamodule_samples_have_numbers(tmp_path: Path) -> None:
         ["3", "", "", "unreadable"],
         ["4", "ant", "1", ""],
     ]
+
+
+class Counts(NamedTuple):
+    index: Tensor  # type: ignore[assignment]  # hides tuple.index
+    count: Tensor
+    share: Tensor
+    seen: Tensor
+
+
+def test_other_fields_have_their_integers_whole() -> None:
+    rows = FieldRows(1)
+    rows.add(Counts(torch.tensor([0]), torch.tensor([1234567]), torch.tensor([1 / 3]), torch.tensor([True])))
+    task = Known()
+    task.trainer = Trainer(logger=False, accelerator="cpu", enable_checkpointing=False)
+    rows.gather(task)
+    assert list(rows.rows(task)) == [(0, ["1234567", "0.333333", "1"])]
 
 
 def test_a_path_that_cannot_be_written(tmp_path: Path) -> None:

@@ -58,6 +58,26 @@ def test_the_user_s_own_split_is_kept(tmp_path: Path) -> None:
     assert data.sample_name(2) == str(tmp_path / "test" / "b" / "0.jpg")
 
 
+def test_names_of_splits_in_other_spellings_and_beside_folders_without_images(tmp_path: Path) -> None:
+    for split, count in (("Train", 8), ("validation", 3), ("TEST", 2)):
+        for name in ("a", "b"):
+            images(tmp_path / split / name, count)
+    (tmp_path / "docs").mkdir()
+    (tmp_path / "docs" / "readme.txt").touch()
+    data = module(tmp_path)
+    assert data.class_names == ["a", "b"]
+    assert [len(data.dataset(stage)) for stage in ("train", "val", "test")] == [16, 6, 4]
+
+
+@pytest.mark.parametrize("other", ["extra", "valid"])
+def test_a_folder_of_images_beside_the_splits_is_refused(tmp_path: Path, other: str) -> None:
+    for split in ("train", "val", other):
+        for name in ("a", "b"):
+            images(tmp_path / split / name, 1)
+    with pytest.raises(UserError, match=rf"has train, val, .* no further splits: \['{other}'\]; move"):
+        module(tmp_path)
+
+
 def test_a_class_may_be_called_train(tmp_path: Path) -> None:
     for name in ("train", "bus"):
         images(tmp_path / name, 20)

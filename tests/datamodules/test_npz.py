@@ -53,6 +53,7 @@ def test_baseline_is_the_majority_of_the_training_labels(tmp_path: Path) -> None
     [
         ({"images": IMAGES, "labels": LABELS}, {}, "must have the keys train_images and train_labels.*it has images, labels"),
         ({"train_images": IMAGES}, {}, "train_images but no train_labels"),
+        ({"train_images": IMAGES[:0], "train_labels": LABELS[:0]}, {}, r"train_images is empty, of shape \(0, 8, 9, 3\)"),
         ({"train_images": IMAGES / 255, "train_labels": LABELS}, {}, r"must be uint8 of shape .*got float64 of shape \(60, 8, 9, 3\)"),
         ({"train_images": IMAGES.transpose(0, 3, 1, 2), "train_labels": LABELS}, {}, r"must be uint8 of shape .* got uint8 of shape \(60, 3, 8, 9\)"),
         ({"train_images": IMAGES, "train_labels": LABELS[:50]}, {}, r"integers of shape \(60,\)"),

@@ -96,9 +96,16 @@ def test_evaluation_batches_are_of_the_asked_size() -> None:
     assert [len(batch.index) for batch in EvaluationSampler(9, 4, rank=0, world_size=2)] == [2, 3]  # 1 joins the last
 
 
-@pytest.mark.parametrize(("length", "world_size"), [(0, 1), (3, 4)])
-def test_fewer_samples_than_devices_are_refused(length: int, world_size: int) -> None:
-    with pytest.raises(UserError, match=f"{length} samples cannot be evaluated on {world_size} devices"):
+@pytest.mark.parametrize(
+    ("length", "world_size", "message"),
+    [
+        (0, 1, "has no samples; hold some out"),
+        (0, 4, "has no samples; hold some out"),
+        (3, 4, "3 samples cannot be evaluated on 4 devices"),
+    ],
+)
+def test_fewer_samples_than_devices_are_refused(length: int, world_size: int, message: str) -> None:
+    with pytest.raises(UserError, match=message):
         EvaluationSampler(length, 8, world_size=world_size)
 
 

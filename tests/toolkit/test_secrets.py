@@ -1,3 +1,5 @@
+from typing import NamedTuple
+
 import pytest
 
 from toolkit.secrets import MASK, mask, mask_text, mask_words
@@ -27,6 +29,16 @@ def test_values_of_the_environment_are_masked_wherever_they_stand(monkeypatch: p
     monkeypatch.setenv("MY_API_KEY", "canary-in-the-mine")
     monkeypatch.setenv("HOME_PASSWORD", "abc")  # too short to look for
     assert mask_text("a canary-in-the-mine abc") == f"a {MASK} abc"
+
+
+def test_structures_stay_what_they_are() -> None:
+    class Pair(NamedTuple):
+        first: str
+        second: int
+
+    masked = mask({"a": Pair("hf_abcdefghijklmnopqrstuvwx", 1), "b": (1, ["x"])})
+    assert masked == {"a": Pair(MASK, 1), "b": (1, ["x"])}
+    assert isinstance(masked["a"], Pair)
 
 
 def test_options_of_a_command_line() -> None:

@@ -76,6 +76,7 @@ def _predict_inputs(inputs: Sequence[str], args: Sequence[str], writer: Callback
     parser.add_argument("--trainer.accelerator", type=str, default="auto")
     parser.add_argument("--trainer.precision", type=str | int | None, default=None)
     paths, rest = take_checkpoint(args, parts)
+    _, rest = take_option(rest, "runs")
     parser.words = rest
     options = parser.parse_args(rest)
     task = load(paths)

@@ -61,6 +61,12 @@ def subclasses(*roots: str) -> list[Entry]:
     return sorted(found, key=lambda entry: entry.path)
 
 
+TWO_OF_A_NAME = {"ReduceLROnPlateau": "torch.optim.lr_scheduler.ReduceLROnPlateau"}
+"""Which class is meant where Lightning has one of the same name: its own asks for what ``scheduler_config`` says."""
+
+
 def full_path(name: str) -> str:
     """The import path of a short name; anything else is given back as it came."""
+    if name in TWO_OF_A_NAME:
+        return TWO_OF_A_NAME[name]
     return index()[name].path if name in index() else name

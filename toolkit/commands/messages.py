@@ -10,6 +10,7 @@ import importlib
 import inspect
 import os
 import re
+import traceback
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -28,6 +29,11 @@ _CALLABLE = re.compile(
     re.DOTALL,
 )
 """What is said of an optimizer's or scheduler's arguments; its class comes last."""
+_BASE = re.compile(r"Import path (?P<path>\S+ )?does not correspond to a subclass of (?P<base>Task|DataSource)\b")
+_BASES = {"Task": "toolkit.task.Task", "DataSource": "datamodules.base.BaseDataModule"}
+"""What a class of one's own is derived from."""
+_INTERVAL = re.compile(r"`val_check_interval` \((.+?)\) must be less than .+? training batches \((.+?)\)")
+_STOPPING = re.compile(r"Early stopping conditioned on metric `.+?` which is not available")
 _NOISE = ("Does not validate against", "Subtypes:", "Errors:", "Given value", "Expected a path but")
 
 
@@ -47,6 +53,28 @@ def user_error_behind(error: BaseException | None) -> UserError | None:
     while error is not None and not isinstance(error, UserError):
         error = error.__cause__ or error.__context__
     return error
+
+
+def run_error(error: Exception) -> UserError | None:
+    """What to write instead, where Lightning or torch find only in the run that an option is wrong; else None."""
+    text = str(error)
+    if match := _INTERVAL.search(text):
+        given, batches = match.groups()
+        return UserError(
+            f"trainer.val_check_interval: got {given}, more than the {batches} batches of an epoch; write at most "
+            f"{batches}, or add --trainer.check_val_every_n_epoch null to count batches on from epoch to epoch."
+        )
+    if match := _STOPPING.search(text):
+        name, *known = re.findall(r"`([^`]+)`", text.replace("`EarlyStopping`", ""))
+        return UserError(
+            f"trainer.callbacks: EarlyStopping monitors {name!r}, which is not logged; write one of "
+            f"{', '.join(known) or 'those that the task logs'}.{did_you_mean(name, known)}"
+        )
+    frames = traceback.extract_tb(error.__traceback__)
+    if isinstance(error, ValueError) and frames and Path(frames[-1].filename).parent.parts[-2:] == ("torch", "optim"):
+        part = "scheduler" if Path(frames[-1].filename).stem == "lr_scheduler" else "optimizer"
+        return UserError(f"model.init_args.{part}: torch refuses its arguments: {text}; write another value.")
+    return None
 
 
 def _imported(class_path: str) -> Any:
@@ -116,6 +144,9 @@ def readable(message: str, keys: Iterable[str], args: Sequence[str] = ()) -> str
             f"{where}: {match[1]!r} is in no package that a config may name ({', '.join(PACKAGES)}, and those in the "
             f"working directory). If you trust it, add --allow {match[1].partition('.')[0]}."
         )
+    if match := _BASE.search(message):
+        own = (match["path"] or _given(message)).strip()
+        return f"{where}: {own} is no subclass of {_BASES[match['base']]}; derive your class from that."
     if match := re.search(r"Expected a dot import path string: (\S+)", leaf):
         return _unknown_class(where, match[1])
     if match := _VALUE.search(leaf):

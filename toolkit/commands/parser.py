@@ -28,7 +28,7 @@ _LISTS_OF_CLASSES = ("callbacks", "callbacks+", "logger", "plugins", "transforms
 
 
 def _expand_item(key: str, item: Any) -> Any:
-    if key == "class_path" and isinstance(item, str):
+    if key in ("class_path", "scheduler") and isinstance(item, str):
         return full_path(item)
     if key in _LISTS_OF_CLASSES and isinstance(item, list):
         return [full_path(one) if isinstance(one, str) else _expand(one) for one in item]

@@ -134,6 +134,12 @@ class ToolkitCLI(LightningCLI):
         parser.words = self.args
         self.config = parser.parse_args(args)
 
+    def _set_seed(self) -> None:
+        seed = self.config.seed_everything
+        if not 0 <= seed < 2**32:
+            raise UserError(f"seed_everything: need a number from 0 to {2**32 - 1}, got {seed}.")
+        super()._set_seed()
+
     def _add_instantiators(self) -> None:
         self.parser.add_instantiator(_TaskInstantiator(cli=self, key="model"), Task, subclasses=True)
 
@@ -154,7 +160,16 @@ class ToolkitCLI(LightningCLI):
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
         """The Trainer with the default loggers and callbacks, where the config does not bring its own."""
         self.datamodule.seed = int(self.config.seed_everything)
+        for owner in (self.model, self.datamodule):
+            owner._log_hyperparams = False  # loggers get the whole config, with secrets masked
         config: dict[str, Any] = {**self.config_init.trainer, **kwargs}
+        _positive("trainer.accumulate_grad_batches", config["accumulate_grad_batches"])
+        if few := config["overfit_batches"]:
+            raise UserError(
+                f"trainer.overfit_batches: got {few}, which needs a loader without an order of its own; write "
+                f"--trainer.limit_train_batches {few} and more --trainer.max_epochs. Each epoch then has {few} other "
+                "batches; to see whether a model fits a few samples, train on a data set of only those."
+            )
         own = config["callbacks"] or []
         config["callbacks"] = [*(own if isinstance(own, list) else [own]), *self.callbacks]
         if self.verb == "fit" and not config["fast_dev_run"]:
