@@ -26,6 +26,7 @@ def test_a_batch_of_both() -> None:
     assert len(batches) == len(DIGITS.dataset("train")) // 30
     assert (len(batch.unlabelled.image), len(batch.labelled.image)) == (30, 10)
     assert set(batch.unlabelled.label.tolist()) == {IGNORE_LABEL}
+    assert batch.readable.all()
     assert torch.equal(batch.unlabelled.image, DIGITS.dataset("train").read(batch.unlabelled.index)[0])
     few = data.source.dataset("train")
     image, label = few.read(batch.labelled.index)
