@@ -27,7 +27,8 @@ class OnlineLinearProbe(Callback):
 
     Args:
         lr: Of Adam.
-        every_n_steps: Optimizer steps of the encoder between two of the probe; each costs a forward pass.
+        every_n_steps: Optimizer steps of the encoder between two of the probe; each costs a forward pass. Of batches
+            whose gradients are accumulated it sees the last.
 
     Raises:
         UserError: A number that is not positive; a task that is no `ImageEncoder`; data without ``num_classes``.
@@ -67,7 +68,7 @@ class OnlineLinearProbe(Callback):
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: ImageBatch, batch_idx: int
     ) -> None:
         """One step of the probe."""
-        if (batch_idx + 1) % self.every_n_steps:
+        if trainer.fit_loop._should_accumulate() or trainer.global_step % self.every_n_steps:
             return
         assert isinstance(pl_module, ImageEncoder)
         features = _encode(trainer, pl_module, batch.image)

@@ -83,6 +83,8 @@ class ClassRows(Rows):
 class FieldRows(Rows):
     """Any other prediction that is a NamedTuple of tensors with an ``index``: a column a field, or one a component.
 
+    A field ``readable`` is no column: where it is false, all others are empty.
+
     Args:
         top_k: Not used.
     """
@@ -103,6 +105,8 @@ class FieldRows(Rows):
         self._index = fields.pop("index")[:, 0]
         order = self._index.argsort()
         self._index = self._index[order]
+        readable = fields.pop("readable", None)
+        self._readable = torch.ones_like(order).bool() if readable is None else readable[order, 0]
         self._fields = {name: field[order] for name, field in fields.items()}
 
     def columns(self) -> list[str]:
@@ -113,7 +117,8 @@ class FieldRows(Rows):
     def rows(self, pl_module: LightningModule) -> Iterable[tuple[int, list[str] | None]]:
         """The values as text."""
         for row, index in enumerate(self._index.tolist()):
-            yield index, [_text(value) for field in self._fields.values() for value in field[row].tolist()]
+            texts = [_text(value) for field in self._fields.values() for value in field[row].tolist()]
+            yield index, texts if self._readable[row] else None
 
 
 def _text(value: bool | int | float) -> str:

@@ -41,7 +41,8 @@ class UnlabelledAndLabelled(LabelledImages):
         index = (keyed_uniform(key, CHOICE)[:, 0] * len(self.labelled)).long()
         image, label = self.labelled.read(index)
         few = ImageBatch(image.to(many.image.device), label.to(many.label.device), index, key)
-        return SemiSupervisedBatch(many._replace(label=torch.full_like(many.label, IGNORE_LABEL)), few)
+        readable = many.label != IGNORE_LABEL
+        return SemiSupervisedBatch(many._replace(label=torch.full_like(many.label, IGNORE_LABEL)), few, readable)
 
     def read(self, index: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Read labelled images."""

@@ -33,6 +33,8 @@ class SemiSupervisedBatch(NamedTuple):
     """B images; every label is ``IGNORE_LABEL``."""
     labelled: ImageBatch
     """B / m images, drawn anew for each batch."""
+    readable: Tensor
+    """``(B,)``, bool; false where an unlabelled image could not be read and counts nowhere."""
 
 
 class ImagePrediction(NamedTuple):
@@ -53,6 +55,8 @@ class ImageScore(NamedTuple):
     """``(B,)``, float32; what it is, and whether high or low is likely, the task's ``predict_step`` says."""
     index: Tensor  # type: ignore[assignment]  # hides tuple.index, which nobody calls on a batch
     """``(B,)``, int64, the sample's number in its data set."""
+    readable: Tensor
+    """``(B,)``, bool; false where the file could not be read and the score means nothing."""
 
 
 class ImageFeatures(NamedTuple):
@@ -62,6 +66,8 @@ class ImageFeatures(NamedTuple):
     """``(B, D)``, float32."""
     index: Tensor  # type: ignore[assignment]  # hides tuple.index, which nobody calls on a batch
     """``(B,)``, int64, the sample's number in its data set."""
+    readable: Tensor
+    """``(B,)``, bool; false where the file could not be read and the features mean nothing."""
 
 
 class TextBatch(NamedTuple):

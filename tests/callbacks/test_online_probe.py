@@ -104,8 +104,9 @@ def test_a_task_that_is_no_encoder_is_refused(callback: Callback) -> None:
         fitted(case.build(case.net()), callback, max_steps=1)
 
 
-def test_the_probe_may_be_made_more_seldom() -> None:
-    """Of six steps, the third and the sixth."""
+@pytest.mark.parametrize("accumulated", [1, 2])
+def test_the_probe_may_be_made_more_seldom(accumulated: int) -> None:
+    """Of six optimizer steps, the third and the sixth."""
     probe = OnlineLinearProbe(every_n_steps=3)
-    fitted(CASES[SimCLR].build(CASES[SimCLR].net()), probe, max_steps=6)
+    fitted(CASES[SimCLR].build(CASES[SimCLR].net()), probe, max_steps=6, accumulate_grad_batches=accumulated)
     assert {int(state["step"]) for state in probe.state_dict()["optimizer"]["state"].values()} == {2}

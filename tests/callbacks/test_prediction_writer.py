@@ -14,7 +14,7 @@ from datamodules.sampler import BatchIndex
 from tests import forked
 from toolkit.errors import UserError
 from toolkit.nn.mlp import MLP
-from toolkit.types import IGNORE_LABEL, ImageBatch, ImagePrediction, Stage
+from toolkit.types import IGNORE_LABEL, ImageBatch, ImageFeatures, ImagePrediction, ImageScore, Stage
 from toolkit.vision.image_classification import ImageClassification
 
 NAMES = ["ant", "bee", "cat, big"]
@@ -57,6 +57,16 @@ class Known(ImageClassification):
         return ImagePrediction(PROBABILITY[batch.index], batch.index, batch.label != IGNORE_LABEL)
 
 
+class Scored(Known):
+    def predict_step(self, batch: ImageBatch, batch_idx: int) -> ImageScore:  # type: ignore[override]
+        return ImageScore(batch.index / 2, batch.index, batch.label != IGNORE_LABEL)
+
+
+class Described(Known):
+    def predict_step(self, batch: ImageBatch, batch_idx: int) -> ImageFeatures:  # type: ignore[override]
+        return ImageFeatures(batch.index[:, None] / torch.tensor([1, 2]), batch.index, batch.label != IGNORE_LABEL)
+
+
 class Unknown(Known):
     def predict_step(self, batch: ImageBatch, batch_idx: int) -> Tensor:  # type: ignore[override]
         return batch.index
@@ -88,6 +98,19 @@ def test_rows_in_order_with_the_reason_of_the_unreadable(tmp_path: Path, capsys:
     assert read(file) == EXPECTED
     assert capsys.readouterr().out == f"predictions  {file}  (5 rows, 1 unreadable)\n"
     assert [path.name for path in file.parent.iterdir()] == ["out.csv"]
+
+
+@pytest.mark.parametrize(
+    ("task", "header", "last"), [(Scored, ["score"], ["2"]), (Described, ["feature_0", "feature_1"], ["4", "2"])]
+)
+def test_what_cannot_be_read_has_no_score(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], task: type[Known], header: list[str], last: list[str]
+) -> None:
+    predict(PredictionWriter(tmp_path / "out.csv"), task())
+    rows = read(tmp_path / "out.csv")
+    assert rows[0] == ["path", *header, "error"]
+    assert rows[4:] == [["folder/3.png", *[""] * len(header), "cannot read it"], ["folder/4.png", *last, ""]]
+    assert "(5 rows, 1 unreadable)" in capsys.readouterr().out
 
 
 def test_the_default_path_is_the_folder_of_the_run(tmp_path: Path) -> None:

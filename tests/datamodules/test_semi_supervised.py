@@ -4,7 +4,7 @@ import torch
 from datamodules.digits import DigitsDataModule
 from datamodules.image import ImageArrays, ImageDataModule
 from datamodules.sampler import BatchIndex
-from datamodules.semi_supervised import SemiSupervisedDataModule
+from datamodules.semi_supervised import SemiSupervisedDataModule, UnlabelledAndLabelled
 from datamodules.wrapped import LabelledSubsetDataModule
 from toolkit.errors import UserError
 from toolkit.types import IGNORE_LABEL, SemiSupervisedBatch, Stage
@@ -26,11 +26,22 @@ def test_a_batch_of_both() -> None:
     assert len(batches) == len(DIGITS.dataset("train")) // 30
     assert (len(batch.unlabelled.image), len(batch.labelled.image)) == (30, 10)
     assert set(batch.unlabelled.label.tolist()) == {IGNORE_LABEL}
+    assert batch.readable.all()
     assert torch.equal(batch.unlabelled.image, DIGITS.dataset("train").read(batch.unlabelled.index)[0])
     few = data.source.dataset("train")
     image, label = few.read(batch.labelled.index)
     assert torch.equal(batch.labelled.image, image)
     assert torch.equal(batch.labelled.label, label)
+
+
+def test_an_unlabelled_image_that_cannot_be_read_is_told_from_the_others() -> None:
+    split = DIGITS.dataset("train")
+    image, label = split.read(torch.arange(4))
+    label[2] = IGNORE_LABEL
+    many = UnlabelledAndLabelled(ImageArrays(image, label), ImageArrays(image[:2], label[:2]), ratio=2)
+    batch = many[BatchIndex(0, torch.arange(4))]
+    assert batch.readable.tolist() == [True, True, False, True]
+    assert set(batch.unlabelled.label.tolist()) == {IGNORE_LABEL}
 
 
 def test_all_labelled_images_are_drawn_and_each_time_augmented_anew() -> None:

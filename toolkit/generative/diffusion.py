@@ -12,6 +12,7 @@ from toolkit.errors import UserError
 from toolkit.generative.image_generator import ImageGenerator
 from toolkit.keys import keyed_normal, keyed_uniform
 from toolkit.nn.augmentation import to_float
+from toolkit.nn.precision import at_least_float32, wide_dtype
 from toolkit.nn.unet import UNet
 from toolkit.task import SchedulerConfig, Task
 from toolkit.types import IGNORE_LABEL, Baseline, ImageBatch, ImageScore, Stage, StepOutput
@@ -61,11 +62,10 @@ class DenoisingDiffusion(Task, ImageGenerator):
         scheduler_config: When the scheduler steps.
 
     Raises:
-        UserError: A number out of its range.
+        UserError: A number out of its range; guidance by what is not trained.
     """
 
     net: UNet
-    signal_share: Tensor
 
     def __init__(
         self,
@@ -87,13 +87,18 @@ class DenoisingDiffusion(Task, ImageGenerator):
                 "DenoisingDiffusion: need 1 <= sampling_steps <= steps, 0 <= drop_class <= 1 and guidance >= 0, got "
                 f"{sampling_steps}, {steps}, {drop_class} and {guidance}."
             )
+        if net.num_classes is not None and drop_class == 0 and guidance != 1:
+            raise UserError(
+                f"DenoisingDiffusion: guidance {guidance} compares each class with none, which drop_class 0 never "
+                "trains; write drop_class: 0.1, or guidance: 1."
+            )
         super().__init__(net, optimizer, scheduler, scheduler_config)
         self.is_conditional = net.num_classes is not None
         self.class_names = list(class_names or map(str, range(num_classes or 0)))
         self.shape = (in_channels, image_size[0], image_size[1])
         self.steps, self.sampling_steps = steps, sampling_steps
         self.guidance, self.drop_class = guidance, drop_class
-        self.register_buffer("signal_share", cosine_signal_share(steps), persistent=False)  # (T,)
+        self._signal_share = cosine_signal_share(steps)  # (T,); no buffer, which half precision would round to 1
 
     def step(self, batch: ImageBatch, stage: Stage) -> StepOutput:
         """Mean squared error of the predicted noise, at a time that is drawn for each image."""
@@ -102,17 +107,18 @@ class DenoisingDiffusion(Task, ImageGenerator):
         count = readable.sum()
         loss = (errors * readable).sum() / count.clamp(min=1)
         self.record(stage, count, loss=loss)
-        return StepOutput(loss, None if stage == "train" else ImageScore(-errors.float(), batch.index), weight=count)
+        score = None if stage == "train" else ImageScore(-errors.float(), batch.index, readable)
+        return StepOutput(loss, score, weight=count)
 
     def baseline(self, data: Any, stage: Stage) -> Baseline:
         """No noise predicted: what is missed is the noise's variance, 1."""
         return Baseline("zero", {"loss": 1.0})
 
     def _errors(self, batch: ImageBatch, training: bool) -> Tensor:
-        image = (2 * to_float(batch.image) - 1).to(self.dtype)
+        image = (2 * to_float(batch.image) - 1).to(wide_dtype(self.dtype))
         time = (keyed_uniform(batch.key, TIME)[:, 0] * self.steps).long()  # (B,)
         noise = keyed_normal(batch.key, NOISE, image[0].numel()).view_as(image).to(image.dtype)
-        share = self.signal_share[time].to(image.dtype)[:, None, None, None]
+        share = self._signal_share_on(image.device)[time].to(image.dtype)[:, None, None, None]
         label = batch.label.clamp(min=0)
         if training:
             dropped = keyed_uniform(batch.key, DROPPED)[:, 0] < self.drop_class
@@ -121,24 +127,30 @@ class DenoisingDiffusion(Task, ImageGenerator):
         return (predicted - noise).square().flatten(1).mean(dim=1)
 
     def _noise(self, noisy: Tensor, time: Tensor, label: Tensor | None) -> Tensor:
-        predicted: Tensor = self.net(noisy, (time + 1) / self.steps, label if self.is_conditional else None)
-        return predicted.to(torch.promote_types(predicted.dtype, torch.float32))
+        time = (time + 1).to(wide_dtype(self.dtype)) / self.steps
+        return at_least_float32(self.net(noisy.to(self.dtype), time, label if self.is_conditional else None))
+
+    def _signal_share_on(self, device: torch.device) -> Tensor:
+        self._signal_share = self._signal_share.to(device)
+        return self._signal_share
 
     def predict_step(self, batch: ImageBatch, batch_idx: int) -> ImageScore:
         """The negative denoising error of each image at one time: noisy itself, and no likelihood."""
-        return ImageScore(-self._errors(batch, training=False).float(), batch.index)
+        score = -self._errors(batch, training=False).float()
+        return ImageScore(score, batch.index, batch.label != IGNORE_LABEL)
 
     def draw(self, key: Tensor, label: Tensor | None) -> Tensor:
         """Images of noise that is drawn by key, in ``sampling_steps`` steps."""
-        x = keyed_normal(key, START, math.prod(self.shape)).view(-1, *self.shape).to(self.dtype)
-        times = torch.linspace(self.steps - 1, 0, self.sampling_steps).round().long().tolist()
+        x = keyed_normal(key, START, math.prod(self.shape)).view(-1, *self.shape).to(wide_dtype(self.dtype))
+        signal_share = self._signal_share_on(x.device)
+        times = torch.linspace(self.steps - 1, 0, self.sampling_steps, dtype=torch.float32).round().long().tolist()
         for now, after in zip(times, [*times[1:], -1], strict=True):
-            share = self.signal_share[now]
+            share = signal_share[now]
             noise = self._guided_noise(x, torch.full_like(key, now), label)
             image = ((x - (1 - share).sqrt() * noise) / share.sqrt()).clamp(-1, 1)
             noise = (x - share.sqrt() * image) / (1 - share).sqrt()  # that which belongs to the image as cut
-            left = self.signal_share[after] if after >= 0 else torch.ones_like(share)
-            x = (left.sqrt() * image + (1 - left).sqrt() * noise).to(self.dtype)
+            left = signal_share[after] if after >= 0 else torch.ones_like(share)
+            x = left.sqrt() * image + (1 - left).sqrt() * noise
         return (x + 1) / 2
 
     def _guided_noise(self, x: Tensor, time: Tensor, label: Tensor | None) -> Tensor:

@@ -20,6 +20,7 @@ from toolkit.losses.non_saturating import NonSaturatingLoss
 from toolkit.manual_task import ManualTask
 from toolkit.metrics.frechet import FrechetDistance
 from toolkit.nn.augmentation import to_float
+from toolkit.nn.precision import at_least_float32
 from toolkit.task import SchedulerConfig
 from toolkit.types import IGNORE_LABEL, Baseline, ImageBatch, ImageScore, Stage, StepOutput
 
@@ -122,13 +123,20 @@ class GAN(ManualTask, CodeGenerator):
         """A round of the game in training; in evaluation one look at it, and thumbnails of both kinds."""
         if stage == "train":
             return self._play(batch)
-        real = self._real(batch)
+        everything = self._real(batch)
+        logit = self._logit(everything.image, everything.label)
+        readable = batch.label != IGNORE_LABEL
+        score = ImageScore(logit.float(), batch.index, readable)
+        real = RealImages(*(field[readable] for field in everything))
+        if len(real.image) == 0:
+            return StepOutput(logit.new_zeros(()), score)
         fake = self._fake(real, GENERATOR)
-        real_logit, fake_logit = self._logit(real.image, real.label), self._logit(fake, real.label)
+        fake_logit = self._logit(fake, real.label)
         loss = self.loss.generator(fake_logit)
-        self.record(stage, len(fake), loss=loss, discriminator_loss=self.loss.discriminator(real_logit, fake_logit))
+        against = self.loss.discriminator(logit[readable], fake_logit)
+        self.record(stage, len(fake), loss=loss, discriminator_loss=against)
         self.metrics(stage).update(real=self._thumbnails(real.image), fake=self._thumbnails(fake))
-        return StepOutput(loss, ImageScore(real_logit.float(), batch.index))
+        return StepOutput(loss, score)
 
     def _play(self, batch: ImageBatch) -> StepOutput:
         readable = batch.label != IGNORE_LABEL
@@ -178,8 +186,8 @@ class GAN(ManualTask, CodeGenerator):
         return keyed_normal(key, stream, self.net.latent_dim).to(self.dtype)
 
     def _logit(self, image: Tensor, label: Tensor) -> Tensor:
-        logit: Tensor = self.net.discriminate(image, label if self.is_conditional else None)
-        return logit.to(torch.promote_types(logit.dtype, torch.float32))
+        # a penalty's points are float32, also where the weights are not
+        return at_least_float32(self.net.discriminate(image.to(self.dtype), label if self.is_conditional else None))
 
     def _thumbnails(self, image: Tensor) -> Tensor:
         return F.adaptive_avg_pool2d(image.float(), self.pooled).flatten(1)  # (B, C * 8 * 8)
@@ -197,13 +205,17 @@ class GAN(ManualTask, CodeGenerator):
 
     def baseline(self, data: Any, stage: Stage) -> Baseline:
         """A generator that has collapsed to the mean image: the distance is the variance of the real ones."""
-        real = [self._thumbnails(self._real(batch).image) for batch in evaluation_batches(data, stage)]
+        real = [
+            self._thumbnails(self._real(batch).image[batch.label != IGNORE_LABEL])
+            for batch in evaluation_batches(data, stage)
+        ]
         return Baseline("the mean image", {"frechet_pixels": float(torch.cat(real).double().var(dim=0).sum())})
 
     def predict_step(self, batch: ImageBatch, batch_idx: int) -> ImageScore:
         """How real the discriminator takes each image to be: its logit."""
         real = self._real(batch)
-        return ImageScore(self._logit(real.image, real.label).float(), batch.index)
+        logit = self._logit(real.image, real.label)
+        return ImageScore(logit.float(), batch.index, batch.label != IGNORE_LABEL)
 
     # Optimizers -------------------------------------------------------------------------------------------------------
 

@@ -11,12 +11,12 @@ from torch import Tensor
 from toolkit.generative.image_generator import CodeGenerator, evaluation_batches
 from toolkit.generative.networks.conv_vae import ConvVAE, Posterior
 from toolkit.keys import keyed_normal, keyed_uniform, sample_keys
-from toolkit.losses.gaussian_kl import GaussianKL, gaussian_kl
+from toolkit.losses.gaussian_kl import GaussianKL, gaussian_kl, mean_over
 from toolkit.losses.likelihood import BernoulliLikelihood, Likelihood
 from toolkit.nn.augmentation import to_float
-from toolkit.nn.precision import at_least_float32
+from toolkit.nn.precision import at_least_float32, wide_dtype
 from toolkit.task import SchedulerConfig, Task
-from toolkit.types import Baseline, ImageBatch, ImageScore, Stage, StepOutput
+from toolkit.types import IGNORE_LABEL, Baseline, ImageBatch, ImageScore, Stage, StepOutput
 
 CODE, BINARISATION = 101, 102
 """Streams of `toolkit.keys`."""
@@ -70,7 +70,7 @@ class VAE(Task, CodeGenerator):
             key = batch.key if stage == "train" else sample_keys(BINARISATION_SEED, 0, batch.index)
             uniform = keyed_uniform(key, BINARISATION, image[0].numel()).view_as(image)
             image = (uniform < image).float()
-        return image.to(self.dtype)
+        return image.to(wide_dtype(self.dtype))
 
     def code(self, posterior: Posterior, key: Tensor) -> Tensor:
         """A draw ``(B, D)`` of the posterior, through which gradients flow."""
@@ -79,8 +79,8 @@ class VAE(Task, CodeGenerator):
 
     def bound(self, image: Tensor, key: Tensor) -> tuple[Tensor, Posterior]:
         """Log likelihood ``(B,)`` under one code an image, and the posterior."""
-        posterior = Posterior(*(at_least_float32(part) for part in self.net.encode(image)))
-        output = self.net.decode(self.code(posterior, key))
+        posterior = Posterior(*(at_least_float32(part) for part in self.net.encode(image.to(self.dtype))))
+        output = self.net.decode(self.code(posterior, key).to(self.dtype))
         return self.likelihood(at_least_float32(output), image), posterior
 
     def step(self, batch: ImageBatch, stage: Stage) -> StepOutput:
@@ -88,17 +88,25 @@ class VAE(Task, CodeGenerator):
         log_likelihood, posterior = self.bound(self.target(batch, stage), batch.key)
         kl = gaussian_kl(*posterior).sum(dim=1)  # (B,)
         elbo = log_likelihood - kl
-        loss = self.kl(*posterior) - log_likelihood.mean() if stage == "train" else -elbo.mean()
-        bits = -elbo.mean() / (batch.image[0].numel() * math.log(2))
-        parts = {"elbo": elbo.mean(), "reconstruction": log_likelihood.mean(), "kl": kl.mean(), "bits_per_dim": bits}
-        self.record(stage, len(batch.image), loss=loss, **parts)
-        return StepOutput(loss, None if stage == "train" else ImageScore(elbo.float(), batch.index))
+        readable = batch.label != IGNORE_LABEL
+        parts = {
+            name: mean_over(value, readable)
+            for name, value in (("elbo", elbo), ("reconstruction", log_likelihood), ("kl", kl))
+        }
+        loss = self.kl(*posterior, readable) - parts["reconstruction"] if stage == "train" else -parts["elbo"]
+        bits = -parts["elbo"] / (batch.image[0].numel() * math.log(2))
+        count = readable.sum()
+        self.record(stage, count, loss=loss, **parts, bits_per_dim=bits)
+        score = None if stage == "train" else ImageScore(elbo.float(), batch.index, readable)
+        return StepOutput(loss, score, weight=count)
 
     def baseline(self, data: Any, stage: Stage) -> Baseline | None:
         """The likelihood of binary pixels that are coins, each with this split's own frequency."""
         if not self.likelihood.binary:
             return None
-        targets = [self.target(batch, stage).double() for batch in evaluation_batches(data, stage)]
+        targets = [
+            self.target(batch, stage)[batch.label != IGNORE_LABEL].double() for batch in evaluation_batches(data, stage)
+        ]
         mean = torch.cat(targets).mean(dim=0)
         nats = float((torch.xlogy(mean, mean) + torch.xlogy(1 - mean, 1 - mean)).sum())
         return Baseline("coins", {"elbo": nats, "loss": -nats, "bits_per_dim": -nats / (mean.numel() * math.log(2))})
@@ -106,7 +114,7 @@ class VAE(Task, CodeGenerator):
     def predict_step(self, batch: ImageBatch, batch_idx: int) -> ImageScore:
         """The ELBO of each image, in nats."""
         elbo = self.elbo(batch)
-        return ImageScore(elbo.float(), batch.index)
+        return ImageScore(elbo.float(), batch.index, batch.label != IGNORE_LABEL)
 
     def elbo(self, batch: ImageBatch) -> Tensor:
         """ELBO ``(B,)`` of images, on their fixed binarisation."""

@@ -29,6 +29,24 @@ def gaussian_kl(mean: Tensor, log_variance: Tensor) -> Tensor:
     return 0.5 * (mean.square() + log_variance.exp() - 1 - log_variance)
 
 
+def mean_over(values: Tensor, counted: Tensor) -> Tensor:
+    """Mean over the samples of a batch that count; 0 if none does.
+
+    Args:
+        values: ``(B, ...)``.
+        counted: ``(B,)``, bool.
+
+    Returns:
+        ``(...)``.
+
+    >>> import torch
+    >>> mean_over(torch.tensor([1.0, 3.0, 100.0]), torch.tensor([True, True, False])).item()
+    2.0
+    """
+    chosen = counted.view(-1, *[1] * (values.ndim - 1))
+    return values.where(chosen, 0).sum(dim=0) / counted.sum().clamp(min=1)
+
+
 class GaussianKL(nn.Module):
     """The divergence as it is minimised: weighted, and free up to some nats a dimension.
 
@@ -46,7 +64,8 @@ class GaussianKL(nn.Module):
             raise UserError(f"GaussianKL: need beta >= 0 and free_nats >= 0, got {beta} and {free_nats}.")
         self.beta, self.free_nats = beta, free_nats
 
-    def forward(self, mean: Tensor, log_variance: Tensor) -> Tensor:
-        """Scalar, mean over the batch."""
-        kl = gaussian_kl(mean, log_variance).mean(dim=0)  # (D,)
+    def forward(self, mean: Tensor, log_variance: Tensor, counted: Tensor | None = None) -> Tensor:
+        """Scalar, mean over the batch; with ``counted``, ``(B,)``, over the samples where it is true."""
+        each = gaussian_kl(mean, log_variance)  # (B, D)
+        kl = each.mean(dim=0) if counted is None else mean_over(each, counted)  # (D,)
         return self.beta * (kl.clamp(min=self.free_nats) if self.free_nats else kl).sum()

@@ -7,6 +7,7 @@ from torch import Tensor
 from torchmetrics import Metric
 
 from toolkit.errors import UserError
+from toolkit.metrics.running_means import accumulator_dtype
 
 
 def frechet_distance(mean_a: Tensor, cov_a: Tensor, mean_b: Tensor, cov_b: Tensor) -> Tensor:
@@ -33,7 +34,9 @@ def frechet_distance(mean_a: Tensor, cov_a: Tensor, mean_b: Tensor, cov_b: Tenso
 
 
 class FrechetDistance(Metric):
-    """`frechet_distance` of the features of real and generated samples; sums in float64, exact over ranks.
+    """`frechet_distance` of the features of real and generated samples, exact over ranks.
+
+    It is infinite if a feature is not finite: that of a diverged generator.
 
     What it means depends on the features. Heusel et al., NeurIPS 2017, made it known with those of an Inception
     network; with others it must not be called FID.
@@ -45,30 +48,39 @@ class FrechetDistance(Metric):
     higher_is_better = False
     is_differentiable = False
     full_state_update = False
+    real_sum: Tensor
 
     def __init__(self, dim: int, **options: Any) -> None:
         super().__init__(**options)
         self.dim = dim
+        dtype = accumulator_dtype()
         for side in ("real", "fake"):
-            self.add_state(f"{side}_count", torch.zeros((), dtype=torch.float64), "sum")
-            self.add_state(f"{side}_sum", torch.zeros(dim, dtype=torch.float64), "sum")
-            self.add_state(f"{side}_outer", torch.zeros(dim, dim, dtype=torch.float64), "sum")
+            self.add_state(f"{side}_count", torch.zeros((), dtype=dtype), "sum")
+            self.add_state(f"{side}_sum", torch.zeros(dim, dtype=dtype), "sum")
+            self.add_state(f"{side}_outer", torch.zeros(dim, dim, dtype=dtype), "sum")
 
     def update(self, real: Tensor, fake: Tensor) -> None:
         """Add features ``(N, D)`` of each kind; the numbers may differ."""
         for side, features in (("real", real), ("fake", fake)):
             if features.ndim != 2 or features.shape[1] != self.dim:
                 raise UserError(f"FrechetDistance: need features (N, {self.dim}), got {tuple(features.shape)}.")
-            x = features.detach().double()
+            x = features.detach().to(accumulator_dtype())
             setattr(self, f"{side}_count", getattr(self, f"{side}_count") + len(x))
             setattr(self, f"{side}_sum", getattr(self, f"{side}_sum") + x.sum(dim=0))
             setattr(self, f"{side}_outer", getattr(self, f"{side}_outer") + x.T @ x)
 
     def compute(self) -> Tensor:
         """The squared distance, float32."""
-        return frechet_distance(*self._moments("real"), *self._moments("fake")).float()
+        device = self.real_sum.device
+        moments = [*self._moments("real"), *self._moments("fake")]
+        if not all(moment.isfinite().all() for moment in moments):
+            return torch.full((), torch.inf, dtype=torch.float32, device=device)
+        return frechet_distance(*moments).float().to(device)
 
     def _moments(self, side: str) -> tuple[Tensor, Tensor]:
         count, total, outer = (getattr(self, f"{side}_{name}") for name in ("count", "sum", "outer"))
+        if total.device.type == "mps":  # without float64
+            count, total, outer = count.cpu(), total.cpu(), outer.cpu()
+        count, total, outer = count.double(), total.double(), outer.double()
         mean = total / count
         return mean, (outer - count * torch.outer(mean, mean)) / (count - 1).clamp(min=1)

@@ -13,6 +13,15 @@ def at_least_float32(x: Tensor) -> Tensor:
     return x.to(torch.promote_types(x.dtype, torch.float32))
 
 
+def wide_dtype(dtype: str | torch.dtype) -> torch.dtype:
+    """In which to compute what half precision is too coarse for, in a model of ``dtype``: float64 or float32.
+
+    >>> wide_dtype(torch.bfloat16)
+    torch.float32
+    """
+    return torch.float64 if dtype == torch.float64 else torch.float32
+
+
 def float64(x: Tensor) -> Tensor:
     """In 64 bits; on the CPU if it lies on an Apple GPU, which has none.
 

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from toolkit.errors import UserError
 from toolkit.nn.image_input import check_images
+from toolkit.nn.precision import at_least_float32
 
 GROUPS = 8
 """Groups of each normalisation."""
@@ -27,12 +28,14 @@ def sinusoidal_embedding(position: Tensor, dim: int) -> Tensor:
         dim: E, even.
 
     Returns:
-        ``(B, E)``.
+        ``(B, E)``, at least float32: half precision would take most positions for their neighbours.
 
     >>> sinusoidal_embedding(torch.zeros(1), 4).tolist()
     [[0.0, 0.0, 1.0, 1.0]]
     """
-    frequency = torch.exp(-math.log(10_000) * torch.arange(dim // 2, device=position.device) / (dim // 2))
+    position = at_least_float32(position)
+    number = torch.arange(dim // 2, device=position.device, dtype=position.dtype)
+    frequency = torch.exp(-math.log(10_000) * number / (dim // 2))
     angle = 1000 * position[:, None] * frequency  # (B, E / 2)
     return torch.cat([angle.sin(), angle.cos()], dim=1)
 

@@ -93,7 +93,8 @@ class Autoencoder(Task):
         weight = counted.sum()
         loss = (error * counted).sum() / weight.clamp(min=1)
         self.record(stage, weight, loss=loss)
-        return StepOutput(loss, None if training else ImageScore(error.float(), batch.index), weight)
+        score = None if training else ImageScore(error.float(), batch.index, batch.label != IGNORE_LABEL)
+        return StepOutput(loss, score, weight)
 
     def error(self, image: Tensor, target: Tensor) -> Tensor:
         """Mean squared error ``(B,)`` of a pixel between the reconstruction of ``image`` and ``target``."""
@@ -118,7 +119,7 @@ class Autoencoder(Task):
     def predict_step(self, batch: ImageBatch, batch_idx: int) -> ImageScore:
         """The reconstruction error of each image; here higher is less likely."""
         image = to_float(batch.image).to(self.dtype)
-        return ImageScore(self.error(image, image).float(), batch.index)
+        return ImageScore(self.error(image, image).float(), batch.index, batch.label != IGNORE_LABEL)
 
     def reconstruct(self, image: Tensor) -> Tensor:
         """Reconstructions of images ``(B, C, H, W)``, uint8 or in ``[0, 1]``."""

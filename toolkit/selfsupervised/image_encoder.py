@@ -82,7 +82,7 @@ class ImageEncoder(Task, ABC):
 
     def predict_step(self, batch: ImageBatch, batch_idx: int) -> ImageFeatures:
         """The backbone's features of the images as they are."""
-        return ImageFeatures(self.encode(batch.image).float(), batch.index)
+        return ImageFeatures(self.encode(batch.image).float(), batch.index, batch.label != IGNORE_LABEL)
 
     def baseline(self, data: Any, stage: Stage) -> Baseline:
         """The same vote of neighbours, who are near if their standardised pixels are."""

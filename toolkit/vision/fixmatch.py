@@ -11,7 +11,7 @@ from toolkit.keys import view_keys
 from toolkit.metrics.running_means import RunningMeans
 from toolkit.nn.augmentation import Augmentation
 from toolkit.nn.precision import at_least_float32
-from toolkit.types import ImageBatch, SemiSupervisedBatch, Stage, StepOutput
+from toolkit.types import IGNORE_LABEL, ImageBatch, SemiSupervisedBatch, Stage, StepOutput
 from toolkit.vision.image_classification import ImageClassification
 
 
@@ -76,15 +76,18 @@ class FixMatch(ImageClassification):
         with torch.no_grad():
             weak = at_least_float32(self._logits(self.network_input(many, training=True)))
         confidence, believed = weak.softmax(dim=1).max(dim=1)  # (B,)
-        sure = (confidence >= self.threshold).float()
+        sure = ((confidence >= self.threshold) & batch.readable).float()
         strong = many._replace(image=self.strong(many.image, view_keys(many.key, 0)))
         image = [self.network_input(few, training=True), self.network_input(strong, training=False)]
         logits = at_least_float32(self._logits(torch.cat(image)))  # (labelled and unlabelled, K)
         labelled, unlabelled = logits[: len(few.label)], logits[len(few.label) :]
+        few_count, many_count = (few.label != IGNORE_LABEL).sum(), batch.readable.sum()
+        few_total, many_total = few_count.clamp(min=1), many_count.clamp(min=1)
         # unreadable labelled images have IGNORE_LABEL, torch's own, and count 0
-        supervised = F.cross_entropy(labelled, few.label, label_smoothing=self.label_smoothing, reduction="none").mean()
-        consistency = (F.cross_entropy(unlabelled, believed, reduction="none") * sure).mean()
-        loss = supervised + self.unlabelled_weight * consistency
-        acc = (labelled.argmax(dim=1) == few.label).float().mean()
-        self.record(stage, len(few.label), loss=loss, acc=acc, consistency=consistency, certain=sure.mean())
+        nats = F.cross_entropy(labelled, few.label, label_smoothing=self.label_smoothing, reduction="none")
+        consistency = (F.cross_entropy(unlabelled, believed, reduction="none") * sure).sum() / many_total
+        loss = nats.sum() / few_total + self.unlabelled_weight * consistency
+        acc = (labelled.argmax(dim=1) == few.label).sum() / few_total
+        weights = [few_count, few_count, many_count, many_count]
+        self.record(stage, weights, loss=loss, acc=acc, consistency=consistency, certain=sure.sum() / many_total)
         return StepOutput(loss, weight=float(len(few.label)))

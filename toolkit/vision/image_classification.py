@@ -19,7 +19,7 @@ from toolkit.nn.lora import LoRA
 from toolkit.nn.precision import at_least_float32
 from toolkit.task import SchedulerConfig
 from toolkit.types import IGNORE_LABEL, ImageBatch, ImagePrediction, Stage, StepOutput
-from toolkit.vision.image_task import ImageTask, check_one_a_class
+from toolkit.vision.image_task import ImageTask, check_class_weights, check_one_a_class
 
 
 class ImageClassification(ImageTask):
@@ -43,7 +43,7 @@ class ImageClassification(ImageTask):
         augment: Keyed augmentation of the training images.
         mix: Mixup or CutMix of the augmented training images.
         label_smoothing: Share of the target spread over all classes, in ``[0, 1)``.
-        class_weights: Weight of each class in the training loss.
+        class_weights: Weight of each class in the training loss; a mixed target weighs the mean of its own.
         test_time_flip: Predict the mean probability of an image and its mirror image, also in validation and test.
         channels_last: Compute convolutions in channels-last memory format, often faster.
         layer_decay: By what the learning rate falls from one stage of the network to the one below; see
@@ -54,7 +54,7 @@ class ImageClassification(ImageTask):
         scheduler_config: When the scheduler steps.
 
     Raises:
-        UserError: Names or weights do not count K; smoothing outside its range.
+        UserError: Names or weights do not count K; negative weights, or all 0; smoothing outside its range.
     """
 
     monitor = "val/acc"
@@ -80,7 +80,8 @@ class ImageClassification(ImageTask):
         scheduler: LRSchedulerCallable | None = None,
         scheduler_config: SchedulerConfig | None = None,
     ) -> None:
-        check_one_a_class(num_classes, class_names=class_names, class_weights=class_weights)
+        check_one_a_class(num_classes, class_names=class_names)
+        check_class_weights(num_classes, class_weights)
         if not 0 <= label_smoothing < 1:
             raise UserError(f"model.init_args.label_smoothing: need 0 <= label_smoothing < 1, got {label_smoothing}.")
         super().__init__(
@@ -138,7 +139,7 @@ class ImageClassification(ImageTask):
             label = target.argmax(dim=1)
             readable = readable & readable.roll(1)  # nor may what is mixed with the unreadable one before it
         logits = at_least_float32(self._logits(image)) if training else self._evaluation_logits(image)
-        loss, weight = self._loss(logits, target, label, readable, training)
+        loss, weight = self._loss(logits, target, readable, training)
         count = readable.sum()
         acc = ((logits.argmax(dim=1) == label) & readable).sum() / count.clamp(min=1)
         self.record(stage, [weight, count], loss=loss, acc=acc)
@@ -164,16 +165,19 @@ class ImageClassification(ImageTask):
             logits = torch.logaddexp(logits.log_softmax(dim=1), mirrored.log_softmax(dim=1)) - math.log(2)
         return logits
 
-    def _loss(
-        self, logits: Tensor, target: Tensor, label: Tensor, readable: Tensor, training: bool
-    ) -> tuple[Tensor, Tensor]:
+    def _loss(self, logits: Tensor, target: Tensor, readable: Tensor, training: bool) -> tuple[Tensor, Tensor]:
         """Mean cross entropy over readable samples, in training with the classes' weights; and the sum of weights."""
         weights = self.class_weights if training else None
         assert weights is None or isinstance(weights, Tensor)
+        weights = None if weights is None else weights.to(logits.dtype)
+        target = target.to(logits.dtype) if target.is_floating_point() else target
         losses = F.cross_entropy(
             logits, target, weight=weights, label_smoothing=self.label_smoothing if training else 0.0, reduction="none"
         )  # (B,)
-        weight = (readable.to(losses.dtype) if weights is None else readable * weights[label]).sum()
+        each = torch.ones_like(losses)  # (B,), what a sample weighs
+        if weights is not None:
+            each = target @ weights if target.is_floating_point() else weights[target]
+        weight = (readable * each).sum()
         return (losses * readable).sum() / weight.clamp(min=torch.finfo(losses.dtype).tiny), weight
 
     def predict_step(self, batch: ImageBatch, batch_idx: int) -> ImagePrediction:

@@ -1,5 +1,6 @@
 """What tasks on images of named classes share: what they know of the data, and how pixels reach the network."""
 
+import math
 from abc import ABC
 from collections.abc import Sequence
 from typing import Any
@@ -60,3 +61,17 @@ def check_one_a_class(num_classes: int, **arguments: Sequence[Any] | None) -> No
     for name, values in arguments.items():
         if values is not None and len(values) != num_classes:
             raise UserError(f"model.init_args.{name}: need {num_classes} entries, one a class, got {len(values)}.")
+
+
+def check_class_weights(num_classes: int, class_weights: Sequence[float] | None) -> None:
+    """Refuse weights that are not one a class, that are negative or not finite, or all 0; None will do.
+
+    >>> check_class_weights(2, [0.0, 1.0])
+    """
+    check_one_a_class(num_classes, class_weights=class_weights)
+    if class_weights is None:
+        return
+    if not all(0 <= weight < math.inf for weight in class_weights) or not any(class_weights):
+        raise UserError(
+            f"model.init_args.class_weights: need numbers of 0 or more, one of them above 0, got {list(class_weights)}."
+        )

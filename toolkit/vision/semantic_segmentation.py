@@ -19,7 +19,7 @@ from toolkit.nn.lora import LoRA
 from toolkit.nn.precision import at_least_float32
 from toolkit.task import SchedulerConfig
 from toolkit.types import IGNORE_LABEL, SegmentationBatch, SegmentationPrediction, Stage, StepOutput
-from toolkit.vision.image_task import ImageTask, check_one_a_class
+from toolkit.vision.image_task import ImageTask, check_class_weights, check_one_a_class
 
 
 class SemanticSegmentation(ImageTask):
@@ -84,12 +84,8 @@ class SemanticSegmentation(ImageTask):
         scheduler: LRSchedulerCallable | None = None,
         scheduler_config: SchedulerConfig | None = None,
     ) -> None:
-        check_one_a_class(num_classes, class_names=class_names, class_weights=class_weights)
-        if class_weights is not None and (min(class_weights) < 0 or not any(class_weights)):
-            raise UserError(
-                "model.init_args.class_weights: need numbers of 0 or more, one of them above 0, got "
-                f"{list(class_weights)}."
-            )
+        check_one_a_class(num_classes, class_names=class_names)
+        check_class_weights(num_classes, class_weights)
         if min(cross_entropy_weight, dice_weight, auxiliary_weight) < 0 or cross_entropy_weight + dice_weight == 0:
             raise UserError(
                 "model.init_args: need weights of 0 or more and one of cross_entropy_weight and dice_weight above 0, "

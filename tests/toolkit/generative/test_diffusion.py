@@ -7,7 +7,7 @@ from torch import Tensor
 from toolkit.errors import UserError
 from toolkit.generative.diffusion import DenoisingDiffusion, cosine_signal_share
 from toolkit.keys import sample_keys
-from toolkit.nn.unet import UNet
+from toolkit.nn.unet import UNet, sinusoidal_embedding
 
 
 class OnePoint(UNet):
@@ -45,3 +45,28 @@ def test_guidance_of_one_is_the_class_alone() -> None:
 def test_mistakes() -> None:
     with pytest.raises(UserError, match="need 1 <= sampling_steps <= steps"):
         DenoisingDiffusion(UNet(in_channels=1, width=8), sampling_steps=2000)
+    net = UNet(in_channels=1, num_classes=2, conditional=True, width=8)
+    with pytest.raises(UserError, match=r"drop_class 0 never trains; write drop_class: 0\.1, or guidance: 1"):
+        DenoisingDiffusion(net, num_classes=2, drop_class=0.0)
+    DenoisingDiffusion(net, num_classes=2, drop_class=0.0, guidance=1.0)
+
+
+def test_time_is_told_exactly_in_half_precision() -> None:
+    time = torch.arange(1, 1001) / 1000
+    exact = sinusoidal_embedding(time, 8)
+    torch.set_default_dtype(torch.bfloat16)  # as Lightning's bf16-true does
+    try:
+        torch.testing.assert_close(sinusoidal_embedding(time, 8), exact)
+    finally:
+        torch.set_default_dtype(torch.float32)
+
+
+def test_a_task_in_half_precision_draws_the_same_noise_levels() -> None:
+    """Nearly the same pixels: rounded to bfloat16, the first shares of the signal would be 1, and what is left nothing."""
+    net = UNet(in_channels=1, width=8)
+    task = DenoisingDiffusion(net, image_size=(4, 4), sampling_steps=20)
+    key = sample_keys(0, 0, torch.arange(3))
+    exact = task.draw(key, None)
+    drawn = task.to(torch.bfloat16).draw(key, None)
+    assert net.stem.weight.dtype == torch.bfloat16
+    torch.testing.assert_close(drawn.float(), exact, rtol=0, atol=0.1)

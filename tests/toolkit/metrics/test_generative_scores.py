@@ -44,3 +44,22 @@ def test_a_collapsed_generator_has_precision_without_recall() -> None:
     assert recall < 0.05
     with pytest.raises(UserError, match="need more than k = 3"):
         manifold_precision_recall(real[:3], real)
+
+
+def test_a_diverged_generator_is_infinitely_far() -> None:
+    metric = FrechetDistance(4)
+    fake = torch.randn(20, 4)
+    fake[3, 1] = torch.nan
+    metric.update(torch.randn(20, 4), fake)
+    assert metric.compute().item() == float("inf")
+
+
+def test_frechet_on_a_device_without_float64(monkeypatch: pytest.MonkeyPatch) -> None:
+    real, fake = torch.randn(60, 4), 2 * torch.randn(50, 4) + 1
+    exact = FrechetDistance(4)
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: True)
+    metric = FrechetDistance(4)
+    for each in (exact, metric):
+        each.update(real, fake)
+    assert metric.fake_outer.dtype == torch.float32
+    torch.testing.assert_close(metric.compute(), exact.compute(), rtol=1e-4, atol=0)

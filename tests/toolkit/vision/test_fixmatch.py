@@ -39,7 +39,8 @@ def images(rows: list[list[float]], label: list[int]) -> ImageBatch:
 
 MANY = images([[9.0, 0.0, 0.0], [1.0, 0.9, 0.0], [0.0, 0.0, 8.0]], [IGNORE_LABEL] * 3)
 FEW = images([[1.0, 2.0, 0.0], [0.0, 0.0, 1.0]], [1, 0])
-BOTH = SemiSupervisedBatch(MANY, FEW)
+ALL = torch.ones(3).bool()
+BOTH = SemiSupervisedBatch(MANY, FEW, ALL)
 
 
 def test_loss_by_hand() -> None:
@@ -57,6 +58,19 @@ def test_what_is_logged() -> None:
     assert found["certain"] == pytest.approx(2 / 3)
     assert found["acc"] == 0.5
     assert found["consistency"] > 0
+
+
+def test_unreadable_images_count_nowhere() -> None:
+    """Neither the certain unlabelled one, black as it may be, nor the labelled one: all is as without them."""
+    alone = SemiSupervisedBatch(*(ImageBatch(*(field[:2] for field in part)) for part in (MANY, FEW)), ALL[:2])
+    unread = FEW._replace(
+        **{name: torch.cat([value, value[:1]]) for name, value in FEW._asdict().items()},
+    )
+    unread.label[2] = IGNORE_LABEL
+    both = SemiSupervisedBatch(MANY, unread, torch.tensor([True, True, False]))
+    whole, part = make(threshold=0.5), make(threshold=0.5)
+    torch.testing.assert_close(whole.step(both, "train").loss, part.step(alone, "train").loss)
+    torch.testing.assert_close(whole.means("train").sums(), part.means("train").sums())
 
 
 def test_no_image_is_certain_enough() -> None:
@@ -83,7 +97,7 @@ def test_both_augmentations_differ() -> None:
     crop = {"augment": Augmentation([RandomCrop(padding=3)]), "strong": Augmentation([RandomCrop(padding=3)])}
     few = images([[1.0, 2.0, 0.0]], [1])._replace(image=many.image[:1])
     task = make(threshold=0.0, **crop)
-    loss = task.step(SemiSupervisedBatch(many, few), "train").loss
+    loss = task.step(SemiSupervisedBatch(many, few, ALL), "train").loss
     weak = task.network_input(many, training=True)
     same = F.cross_entropy(task.net(weak), task.net(weak).argmax(dim=1))
     supervised = F.cross_entropy(task.net(task.network_input(few, training=True)), few.label)

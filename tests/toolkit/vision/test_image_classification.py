@@ -1,3 +1,4 @@
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -93,6 +94,15 @@ def test_loss_with_mixing_equals_torchs_on_soft_targets() -> None:
     image, target = Mixup(alpha=1.0)(samples.image / 255 * 2 - 1, F.one_hot(samples.label, K).float(), samples.key)
     expected = F.cross_entropy(model.net(image), target, label_smoothing=0.1)
     torch.testing.assert_close(model.step(samples, "train").loss, expected)
+
+
+@pytest.mark.parametrize("mix", [Mixup(alpha=1.0), CutMix()], ids=["mixup", "cutmix"])
+def test_class_weights_of_mixed_targets_make_a_weighted_mean(mix: Mixing) -> None:
+    """Of equal logits every sample's loss is ln K, and so is any weighted mean."""
+    model, samples = task(mix=mix, class_weights=[1.0, 9.0, 0.0, 0.1, 3.0, 1.0, 5.0]), batch()
+    torch.nn.init.zeros_(model.net.head.weight)  # type: ignore[union-attr,arg-type]
+    torch.nn.init.zeros_(model.net.head.bias)  # type: ignore[union-attr,arg-type]
+    assert model.step(samples, "train").loss.item() == pytest.approx(math.log(K), rel=1e-5)
 
 
 @pytest.mark.parametrize("stage", ["val", "test"])
@@ -283,6 +293,14 @@ def test_channels_last_changes_the_layout_alone() -> None:
     assert not plain.network_input(samples, False).is_contiguous(memory_format=torch.channels_last)
 
 
+@pytest.mark.parametrize("mix", [None, Mixup()], ids=["plain", "mixed"])
+def test_class_weights_in_half_precision(mix: Mixing | None) -> None:
+    model = task(mix=mix, class_weights=[1.0, 2.0] * 3 + [1.0]).to(torch.bfloat16)
+    loss = model.step(batch(), "train").loss
+    assert loss.dtype == torch.float32
+    loss.backward()  # type: ignore[no-untyped-call]
+
+
 @pytest.mark.parametrize(
     ("precision", "input_dtype"),
     [
@@ -322,6 +340,8 @@ def test_precisions_of_the_trainer(precision: Any, input_dtype: torch.dtype) -> 
         ({"class_names": ["ant", "bee"]}, "class_names: need 7 entries, one a class, got 2"),
         ({"class_names": []}, "class_names: need 7 entries.*got 0"),
         ({"class_weights": [1.0] * 8}, "class_weights: need 7 entries, one a class, got 8"),
+        ({"class_weights": [1.0] * 6 + [-1.0]}, "class_weights: need numbers of 0 or more, one of them above 0"),
+        ({"class_weights": [0] * 7}, "class_weights: need numbers of 0 or more, one of them above 0"),
         ({"label_smoothing": 1.0}, "need 0 <= label_smoothing < 1, got 1.0"),
         ({"label_smoothing": -0.1}, "got -0.1"),
     ],
