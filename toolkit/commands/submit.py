@@ -11,8 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from toolkit.commands.index import ROOT
+from toolkit.commands.parser import run_name
 from toolkit.commands.parts import Parts
-from toolkit.commands.toolkit_cli import ToolkitCLI, config_name
+from toolkit.commands.toolkit_cli import ToolkitCLI
 from toolkit.errors import UserError
 
 TEMPLATE = ROOT / "configs" / "cluster" / "slurm.sbatch"
@@ -34,7 +35,7 @@ def submit(args: Sequence[str], parts: Parts) -> str:
         UserError: The request could never run, or Slurm refused it.
     """
     options, words = _options(args)
-    name = options.name or config_name(words)
+    name = options.name or run_name(words)
     if name is None:
         raise UserError("submit: name a config with --config configs/...yaml.")
     ranks = options.nodes * max(options.gpus, 1)
