@@ -11,7 +11,7 @@ from toolkit.errors import UserError
 if TYPE_CHECKING:
     from toolkit.commands.parts import Parts
 
-EVALUATED = "[--ckpt_path] RUN_FOLDER_OR_CHECKPOINT | --config CONFIG [--runs runs]"
+EVALUATED = "[--ckpt_path] RUN_FOLDER_OR_CHECKPOINT | --config CONFIG [--name NAME] [--runs runs]"
 
 
 class Verb(NamedTuple):

@@ -439,6 +439,33 @@ def test_the_newest_run_of_a_config_is_resumed(workdir: Path, capsys: pytest.Cap
     assert "there is no run of 'classification_mnist'" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    "words", [["--name=wide", "--runs=elsewhere"], ["--config=wide.yaml"]], ids=["options", "config"]
+)
+def test_a_named_run_is_found_by_its_name(words: list[str], workdir: Path) -> None:
+    Path("wide.yaml").write_text("name: wide\nruns: elsewhere\n")
+    words = [*DIGITS, *words]
+    fit = ["fit", *words, *QUICK, "--test_after_fit=false"]
+    named = main(fit)
+    assert named.run_folder.parent == Path("elsewhere/wide")
+    main(["fit", *DIGITS, *QUICK, "--runs=elsewhere", "--test_after_fit=false"])
+    assert main([*fit, "--ckpt_path=last", "--trainer.max_epochs=2"]).run_folder == named.run_folder
+    assert Path(main(["validate", *words, *QUICK]).trainer.default_root_dir).parent.parent == named.run_folder
+    Image.new("L", (8, 8)).save("black.png")
+    main(["predict", "--name=wide", "--runs=elsewhere", "--trainer.accelerator=cpu", "--input=black.png"])
+    assert list(named.run_folder.glob("predict/*"))
+
+
+def test_added_callbacks_are_there_once_when_the_newest_run_goes_on(workdir: Path) -> None:
+    Path("average.yaml").write_text("trainer: {callbacks+: [{class_path: EMA}]}\n")
+    words = ["fit", *DIGITS, "--config=average.yaml", *QUICK, "--test_after_fit=false"]
+    made = main(words)
+    again = main([*words, "--ckpt_path=last", "--trainer.max_epochs=2"])
+    assert again.run_folder == made.run_folder
+    assert again.trainer.current_epoch == 2
+    assert sum(type(callback).__name__ == "EMA" for callback in again.trainer.callbacks) == 1
+
+
 def test_resume_needs_a_run_folder(workdir: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert "name the run folder" in refused(["resume"], capsys)
     assert "'nowhere' is no run folder" in refused(["resume", "nowhere"], capsys)

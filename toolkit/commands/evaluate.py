@@ -8,7 +8,7 @@ from typing import Any
 from lightning.pytorch import Callback, Trainer
 
 from toolkit.checkpoint import find_checkpoint, load, read_checkpoint
-from toolkit.commands.parser import ToolkitParser, take_option
+from toolkit.commands.parser import ToolkitParser, run_name, stated, take_configs, take_option
 from toolkit.commands.parts import Parts
 from toolkit.commands.toolkit_cli import ToolkitCLI, config_file, is_rank_zero, quiet
 from toolkit.errors import UserError
@@ -113,22 +113,19 @@ def stored_run(verb: str, args: Sequence[str], parts: Parts) -> Iterator[tuple[P
 
 
 def take_checkpoint(args: Sequence[str], parts: Parts) -> tuple[Path, list[str]]:
-    """Find the checkpoint: given as ``--ckpt_path`` or first word, or the best of the newest run of ``--config``."""
+    """Find the checkpoint: given as ``--ckpt_path`` or first word, or the best of the newest run of this name."""
     given, rest = take_option(args, "ckpt_path")
     if not given and rest and not rest[0].startswith("-"):
         given, rest = [rest[0]], rest[1:]
     if given:
         return find_checkpoint(given[0]), rest
-    runs, _ = take_option(rest, "runs")
-    configs, others = take_option(["--config" if arg == "-c" else arg for arg in rest], "config")
-    if not configs:
+    runs, name = stated(rest, "runs") or "runs", run_name(rest)
+    if name is None:
         raise UserError("checkpoint: name one with --ckpt_path RUN_FOLDER_OR_FILE, or a --config that has been run.")
-    name = Path(configs[0]).stem
-    run = parts.newest_run(runs[0] if runs else "runs", name)
+    run = parts.newest_run(runs, name)
     if run is None:
-        raise UserError(
-            f"checkpoint: no run of {name!r} with a checkpoint below {runs[0] if runs else 'runs'!r}; fit it first."
-        )
+        raise UserError(f"checkpoint: no run of {name!r} with a checkpoint below {runs!r}; fit it first.")
+    configs, others = take_configs(take_option(rest, "name")[1])
     return find_checkpoint(run), [*(word for config in configs[1:] for word in ("--config", config)), *others]
 
 

@@ -13,9 +13,9 @@ from lightning.pytorch.strategies.launchers import _SubprocessScriptLauncher
 
 from toolkit.checkpoint import find_checkpoint, has_checkpoint, read_checkpoint
 from toolkit.checkpoint_io import newest_valid
-from toolkit.commands.parser import take_option
+from toolkit.commands.parser import run_name, stated, take_option
 from toolkit.commands.parts import Parts
-from toolkit.commands.toolkit_cli import ToolkitCLI, config_file, config_name, is_rank_zero
+from toolkit.commands.toolkit_cli import ToolkitCLI, config_file, is_rank_zero
 from toolkit.errors import UserError
 from toolkit.generative.image_generator import ImageGenerator
 from toolkit.language.text_generator import TextGenerator
@@ -31,20 +31,33 @@ SECONDS_TO_FAIL = 5.0
 def fit(args: Sequence[str], parts: Parts) -> ToolkitCLI:
     """Train; print the summary. ``--ckpt_path last`` resumes the newest run of the config."""
     into, args = take_option(args, "into")
-    if into:
-        return _fit_into(Path(into[0]), args, parts)
     given, rest = take_option(args, "ckpt_path")
-    if given == ["last"]:
-        runs = take_option(rest, "runs")[0]
-        name = config_name(rest)
-        run = parts.newest_run(runs[0] if runs else "runs", name) if name else None
-        if run is None:
-            raise UserError(f"--ckpt_path last: there is no run of {name!r} with a checkpoint; leave it out.")
-        return resume([str(run), *rest], parts)
+    if given != ["last"]:
+        return _fit_into(Path(into[0]), args, parts) if into else _begin(args, parts)
+    if into:
+        raise UserError(
+            f"--ckpt_path last: --into {into[0]} names the run already, and goes on with it once it has begun; leave "
+            "one of the two out."
+        )
+    name = run_name(rest)
+    run = parts.newest_run(stated(rest, "runs") or "runs", name) if name else None
+    if run is None:
+        raise UserError(f"--ckpt_path last: there is no run of {name!r} with a checkpoint; leave it out.")
+    return _fit_into(run, rest, parts)
+
+
+def _begin(args: Sequence[str], parts: Parts, folder: Path | None = None) -> ToolkitCLI:
+    """Train from the start, or from where ``--ckpt_path`` says, in a new run folder or in one named beforehand."""
+    given, _ = take_option(args, "ckpt_path")
     if given:
         find_checkpoint(given[0])  # before there is a run folder
+    if folder is not None and is_rank_zero():
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise UserError(f"--into: cannot make the run folder {str(folder)!r}: {error.strerror}.") from error
     with without_pretrained() if given else contextlib.nullcontext():  # the checkpoint has the weights
-        cli = ToolkitCLI("fit", args, parts)
+        cli = ToolkitCLI("fit", args, parts, run_folder=folder)
     return _fit(cli, find_checkpoint(cli.config.ckpt_path) if cli.config.ckpt_path else None)
 
 
@@ -56,18 +69,13 @@ def _fit_into(folder: Path, args: Sequence[str], parts: Parts) -> ToolkitCLI:
     if folder.exists() and not folder.is_dir():
         raise UserError(f"--into: {str(folder)!r} is a file; name the run folder, new or begun.")
     checkpoint = newest_valid(folder / "checkpoints")
-    if checkpoint is not None:
-        with without_pretrained():
-            # not over the stored one: `callbacks+` would add twice
-            cli = ToolkitCLI("fit", args, parts, run_folder=folder)
-        _say_resumed(cli, read_checkpoint(checkpoint).get("config"), checkpoint)
-        return _fit(cli, checkpoint)
-    if is_rank_zero():
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise UserError(f"--into: cannot make the run folder {str(folder)!r}: {error.strerror}.") from error
-    return _fit(ToolkitCLI("fit", args, parts, run_folder=folder), None)
+    if checkpoint is None:
+        return _begin(args, parts, folder)
+    with without_pretrained():
+        # not over the stored one: `callbacks+` would add twice
+        cli = ToolkitCLI("fit", args, parts, run_folder=folder)
+    _say_resumed(cli, read_checkpoint(checkpoint, sharded=False).get("config"), checkpoint)
+    return _fit(cli, checkpoint)
 
 
 def resume(args: Sequence[str], parts: Parts) -> ToolkitCLI:

@@ -120,6 +120,33 @@ def take_option(args: Sequence[str], name: str) -> tuple[list[str], list[str]]:
     return values, rest
 
 
+def take_configs(args: Sequence[str]) -> tuple[list[str], list[str]]:
+    """Take all configs out of a command line.
+
+    >>> take_configs(["-c", "a.yaml", "--config=b.yaml", "--x", "1"])
+    (['a.yaml', 'b.yaml'], ['--x', '1'])
+    """
+    return take_option(["--config" if arg == "-c" else arg for arg in args], "config")
+
+
+def stated(args: Sequence[str], name: str) -> str | None:
+    """The value of ``--name``, else the last one that the configs give to ``name:``, without parsing all the others."""
+    values, _ = take_option(args, name)
+    contents = (_content(file) for file in take_configs(args)[0])
+    values = values or [str(one[name]) for one in contents if isinstance(one, dict) and one.get(name) is not None]
+    return values[-1] if values else None
+
+
+def run_name(args: Sequence[str]) -> str | None:
+    """What a run is called: ``--name``, else ``name:`` of the configs, else the first config's file without ending.
+
+    >>> run_name(["--config", "configs/vision/digits.yaml", "--name=wide"]), run_name(["-c", "digits.yaml"])
+    ('wide', 'digits')
+    """
+    configs, _ = take_configs(args)
+    return stated(args, "name") or (Path(configs[0]).stem if configs else None)
+
+
 def explicit_keys(args: Sequence[str]) -> set[str]:
     """The keys that a command line and its configs set, dotted and without ``init_args``.
 
@@ -127,13 +154,19 @@ def explicit_keys(args: Sequence[str]) -> set[str]:
     ['model.lr', 'model.net.width']
     """
     keys = {arg[2:].partition("=")[0] for arg in args if arg.startswith("--")}
-    for file in take_option(["--config" if arg == "-c" else arg for arg in args], "config")[0]:
-        if Path(file).is_file():
-            try:
-                keys |= set(_dotted(_plain_load(Path(file).read_text())))
-            except yaml.YAMLError as error:
-                raise UserError(f"config {file!r} is not YAML: {' '.join(str(error).split())}.") from error
+    for file in take_configs(args)[0]:
+        keys |= set(_dotted(_content(file)))
     return {key.replace(".init_args", "") for key in keys}
+
+
+def _content(file: str) -> Any:
+    """What a config file holds; None where there is none, which the parser tells."""
+    if not Path(file).is_file():
+        return None
+    try:
+        return _plain_load(Path(file).read_text())
+    except yaml.YAMLError as error:
+        raise UserError(f"config {file!r} is not YAML: {' '.join(str(error).split())}.") from error
 
 
 def _dotted(value: Any, prefix: str = "") -> Iterator[str]:

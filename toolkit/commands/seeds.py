@@ -1,6 +1,7 @@
 """The verb `seeds`: one config over n seeds, and what may be said of it: median, IQM with its interval, spread."""
 
 import argparse
+import itertools
 import json
 import random
 import re
@@ -77,6 +78,7 @@ def seeds(args: Sequence[str]) -> dict[str, dict[str, float]]:
     options, rest = _options(args)
     if not any(arg.startswith(("--config", "-c")) for arg in rest):
         raise UserError("seeds: name a config with --config configs/...yaml.")
+    _check_one_run_a_seed(rest)
     numbers = range(options.first, options.first + options.n)
     with ThreadPoolExecutor(options.jobs) as pool:
         fits = list(pool.map(lambda seed: _fit(rest, seed), numbers))
@@ -97,6 +99,20 @@ def _options(args: Sequence[str]) -> tuple[argparse.Namespace, list[str]]:
     if options.n < 1 or options.jobs < 1 or options.first < 0:
         raise UserError(f"seeds: need --n >= 1, --jobs >= 1 and --first >= 0, got {vars(options)}.")
     return options, rest
+
+
+def _check_one_run_a_seed(words: Sequence[str]) -> None:
+    """Refuse what would make all seeds the same run, gone on with again and again."""
+    if any(word == "--into" or word.startswith("--into=") for word in words):
+        raise UserError(
+            "seeds: --into names one run folder for all seeds, and each would go on with the one before; leave it out, "
+            "or say with --runs below which folder the runs are to lie."
+        )
+    if "--ckpt_path=last" in words or ("--ckpt_path", "last") in itertools.pairwise(words):
+        raise UserError(
+            "seeds: --ckpt_path last goes on with one run, whatever the seed; leave it out, or name the checkpoint "
+            "from which every seed is to start with --ckpt_path RUN_FOLDER_OR_CHECKPOINT."
+        )
 
 
 def _fit(args: Sequence[str], seed: int) -> tuple[Path, dict[str, float]]:

@@ -10,9 +10,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from toolkit.checkpoint import find_checkpoint
 from toolkit.commands.index import ROOT
+from toolkit.commands.parser import run_name, take_option
 from toolkit.commands.parts import Parts
-from toolkit.commands.toolkit_cli import ToolkitCLI, config_name
+from toolkit.commands.toolkit_cli import ToolkitCLI
 from toolkit.errors import UserError
 
 TEMPLATE = ROOT / "configs" / "cluster" / "slurm.sbatch"
@@ -34,12 +36,15 @@ def submit(args: Sequence[str], parts: Parts) -> str:
         UserError: The request could never run, or Slurm refused it.
     """
     options, words = _options(args)
-    name = options.name or config_name(words)
+    name = options.name or run_name(words)
     if name is None:
         raise UserError("submit: name a config with --config configs/...yaml.")
+    _check_start(words)
     ranks = options.nodes * max(options.gpus, 1)
-    words = [*words, *_trainer_words(options, ranks)]
+    words = [*words, *_trainer_words(options)]
     config = _ParsedOnly("fit", words, parts).config
+    if ranks > 1 and config.trainer.strategy in (None, "auto"):
+        words.append("--trainer.strategy=ddp")
     _check(options, config, ranks)
     if options.dry_run:
         folder = Path(config.runs) / name / "DATE-TIME-ID"
@@ -136,11 +141,27 @@ def _options(args: Sequence[str]) -> tuple[argparse.Namespace, list[str]]:
     return options, rest
 
 
-def _trainer_words(options: argparse.Namespace, ranks: int) -> list[str]:
+def _trainer_words(options: argparse.Namespace) -> list[str]:
     accelerator = "gpu" if options.gpus else "cpu"
     words = [f"--trainer.accelerator={accelerator}", f"--trainer.num_nodes={options.nodes}"]
-    words += [f"--trainer.devices={max(options.gpus, 1)}"]
-    return [*words, "--trainer.strategy=ddp"] if ranks > 1 else words
+    return [*words, f"--trainer.devices={max(options.gpus, 1)}"]
+
+
+def _check_start(words: Sequence[str]) -> None:
+    """Refuse another run folder than the job's own, and a checkpoint that is not there."""
+    if into := take_option(words, "into")[0]:
+        raise UserError(
+            f"--into: submit makes the job's run folder itself, got {into[0]!r}; leave it out, or name the run with "
+            "--name and its place with --runs."
+        )
+    start, _ = take_option(words, "ckpt_path")
+    if start == ["last"]:
+        raise UserError(
+            "--ckpt_path last: a job trains in a run folder of its own; to go on with an earlier job, write sbatch "
+            "RUN_FOLDER/job.sbatch; to start at another run's checkpoint, --ckpt_path RUN_FOLDER."
+        )
+    if start:
+        find_checkpoint(start[0])
 
 
 def _check(options: argparse.Namespace, config: Any, ranks: int) -> None:

@@ -28,7 +28,7 @@ from toolkit.checkpoint_io import DurableCheckpointIO
 from toolkit.commands.flight_recorder import record_collectives
 from toolkit.commands.messages import accepted_arguments, user_error_behind
 from toolkit.commands.no_profiler import NoProfiler
-from toolkit.commands.parser import ToolkitParser, expand_arguments, explicit_keys, take_option
+from toolkit.commands.parser import ToolkitParser, expand_arguments, explicit_keys, run_name, take_option
 from toolkit.commands.parts import CheckpointOptions, Parts, Run, WandbOptions
 from toolkit.commands.scaling import GlobalBatch, ScalingOptions, batch_norm_warning, scaling_line
 from toolkit.errors import UserError
@@ -224,7 +224,7 @@ class ToolkitCLI(LightningCLI):
 
     def _prepare_run(self, config: dict[str, Any]) -> None:
         own = self.run_folder.parent.name if self.run_folder else None
-        name = own or self.config.name or config_name(self.args) or type(self.model).__name__
+        name = own or run_name(self.args) or type(self.model).__name__
         on_rank_zero = is_rank_zero()
         # Other ranks learn the folder from Lightning's broadcast of trainer.log_dir and write nothing themselves.
         if self.run_folder is None:
@@ -326,12 +326,6 @@ def _skip_unused_hooks(callbacks: Sequence[Callback]) -> None:
 def _kind(callback: Callback) -> type[Callback]:
     """Lightning takes one progress bar only, of whatever kind."""
     return ProgressBar if isinstance(callback, ProgressBar) else type(callback)
-
-
-def config_name(args: Sequence[str]) -> str | None:
-    """The first config's file name without ending: what the run is called."""
-    configs = take_option(["--config" if arg == "-c" else arg for arg in args], "config")[0]
-    return Path(configs[0]).stem if configs else None
 
 
 @contextlib.contextmanager

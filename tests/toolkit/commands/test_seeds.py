@@ -39,3 +39,20 @@ def test_bad_options_end_with_one_message(args: list[str], capsys: pytest.Captur
         main(["seeds", *args])
     assert stopped.value.code == 2
     assert capsys.readouterr().err.startswith("error: seeds")
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--into=runs/a/b"], "--into names one run folder for all seeds"),
+        (["--into", "runs/a/b"], "--into names one run folder for all seeds"),
+        (["--ckpt_path=last"], "--ckpt_path last goes on with one run"),
+        (["--ckpt_path", "last"], "--ckpt_path last goes on with one run"),
+    ],
+)
+def test_seeds_that_would_be_one_run_are_refused(
+    words: list[str], message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit, match="2"):
+        main(["seeds", "--config", "configs/vision/classification_digits.yaml", *words])
+    assert message in capsys.readouterr().err

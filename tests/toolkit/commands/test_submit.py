@@ -33,6 +33,9 @@ def test_dry_run_prints_the_filled_template_and_writes_nothing(
         ("--time=2", "not longer than the 120 s"),
         ("--trainer.max_epoch=3", "max_epochs"),
         ("--config=configs/vision/none.yaml", "none.yaml"),
+        ("--into=runs/a/b", "--into: submit makes the job's run folder itself, got 'runs/a/b'"),
+        ("--ckpt_path=last", "a job trains in a run folder of its own"),
+        ("--ckpt_path=nowhere", "no such file or run folder: 'nowhere'"),
     ],
 )
 def test_a_request_that_cannot_run_is_refused(
@@ -41,6 +44,20 @@ def test_a_request_that_cannot_run_is_refused(
     with pytest.raises(SystemExit, match="2"):
         main([*ASK, option, "--dry_run"])
     assert message in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "words",
+    [["--config=configs/trainer/fsdp.yaml"], ["--trainer.strategy=ddp_find_unused_parameters_true"]],
+    ids=["overlay", "option"],
+)
+def test_a_strategy_that_is_named_stays(words: list[str], workdir: Path) -> None:
+    assert "--trainer.strategy=ddp " not in main([*ASK, *words, "--dry_run"])
+
+
+def test_a_config_names_the_job(workdir: Path) -> None:
+    Path("wide.yaml").write_text("name: wide\n")
+    assert "\n#SBATCH --job-name=wide\n" in main([*ASK, "--config=wide.yaml", "--dry_run"])
 
 
 def test_no_sbatch(workdir: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
