@@ -14,7 +14,7 @@ from callbacks.ema import EMA
 from callbacks.last_checkpoint import LastCheckpoint, finish_writing
 from toolkit.checkpoint_io import newest_valid
 from toolkit.errors import UserError
-from toolkit.metrics.running_means import Snapshot
+from toolkit.metrics.running_means import RunningMeans
 from toolkit.task import Task
 
 WARMUP = 50
@@ -61,7 +61,7 @@ class DivergenceGuard(Callback):
         self._samples: list[Tensor] = []
         self._buffers: list[Tensor] = []
         self._kept: list[Tensor] = []
-        self._means: Snapshot | None = None
+        self._means: RunningMeans | None = None
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Note which buffers a forward pass may change, and how many optimizers there are."""
@@ -69,6 +69,7 @@ class DivergenceGuard(Callback):
         self._norms += [{"steps": 0, "mean": 0.0} for _ in range(missing)]
         self._buffers = [buffer for name, buffer in pl_module.named_buffers() if name.startswith("net.")]
         self._kept = [buffer.clone() for buffer in self._buffers]
+        self._means = pl_module.means("train") if isinstance(pl_module, Task) else None
 
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
         """Roll back if it is time; keep what the step may have to be undone with."""
@@ -80,7 +81,8 @@ class DivergenceGuard(Callback):
             self._state["is_skipped"] = False
             self._samples = []
             _copy(self._buffers, self._kept)
-            self._means = pl_module.means("train").snapshot() if isinstance(pl_module, Task) else None
+            if self._means is not None:
+                self._before = self._means.snapshot()
         index = getattr(batch, "index", None)
         if isinstance(index, Tensor):
             self._samples.append(index)
@@ -116,8 +118,7 @@ class DivergenceGuard(Callback):
     ) -> None:
         """Take what a skipped step recorded out of the means, before they are logged."""
         if self._state["is_skipped"] and self._means is not None:
-            assert isinstance(pl_module, Task)
-            pl_module.means("train").rewind(self._means)
+            self._means.rewind(self._before)
 
     def _roll_back(self, trainer: Trainer, pl_module: LightningModule) -> None:
         finish_writing(trainer)
