@@ -135,7 +135,7 @@ def open_image(path: Path, in_channels: int, size: tuple[int, int] | None = None
             upright = ImageOps.exif_transpose(image)
             if size is not None and upright.size != (size[1], size[0]) == image.size:
                 upright = image
-            if upright.mode == "F" or (upright.mode == "I" and image.format != "PPM"):
+            if upright.mode == "F" or (upright.mode == "I" and image.format not in ("PNG", "PPM")):
                 raise ValueError(
                     f"its pixels are of Pillow's mode {upright.mode}, 32 bits or signed, where no value is known to be "
                     "white; convert it to 8 or 16 bits"
