@@ -66,6 +66,11 @@ class LastCheckpoint(Callback):
         if between_optimizer_steps and trainer.global_step != self._saved_step and self._is_due(trainer, batch_idx):
             self.save(trainer)
 
+    def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """A validation that was left in its middle is done anew, and logged at the step that it belongs to."""
+        if self._steps_logged is not None and not trainer.sanity_checking:
+            trainer.fit_loop.epoch_loop._batches_that_stepped = self._steps_logged - 1
+
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Save an epoch that ``max_steps`` or a timer cuts short before it is closed: an extended run goes on in it."""
         progress = trainer.fit_loop.epoch_loop.batch_progress
