@@ -16,7 +16,7 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 
 from callbacks.csv_logger import MetricsCSV
 from callbacks.wandb_logger import QuietWandbLogger
-from toolkit.secrets import mask, mask_hyperparameters, mask_text, mask_words
+from toolkit.secrets import mask, mask_text, mask_words
 
 PACKAGES = ("fulgurite", "lightning", "torch", "torchvision", "torchmetrics", "wandb", "gymnasium", "jsonargparse")
 
@@ -84,7 +84,6 @@ class RunFolder(Callback):
     def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
         """Put the config into the checkpoint, and which run it is of and how much of it is logged."""
         checkpoint["config"] = self.config
-        mask_hyperparameters(checkpoint)
         rows = sum(logger.rows for logger in trainer.loggers if isinstance(logger, MetricsCSV))
         checkpoint["run"] = {"folder": self.folder.name, "rows": rows}
 

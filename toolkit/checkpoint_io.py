@@ -16,7 +16,6 @@ from lightning.pytorch.utilities import rank_zero_warn
 
 from toolkit import sharded_checkpoint
 from toolkit.errors import UserError
-from toolkit.secrets import mask_hyperparameters
 
 PREFIX = b"sha256:"
 LENGTH = len(PREFIX) + 64
@@ -45,7 +44,6 @@ class DurableCheckpointIO(TorchCheckpointIO):
         Raises:
             UserError: It could not be written; what stood there before still does.
         """
-        mask_hyperparameters(checkpoint)  # a checkpoint of weights only passes by the callbacks
         for attempt in range(self.retries + 1):
             try:
                 write(checkpoint, Path(path))

@@ -27,6 +27,7 @@ from toolkit.nn.layer_decay import check_layer_decay, parameter_groups, scale_le
 from toolkit.nn.lora import LoRA, adapt
 from toolkit.nn.pretrained import PretrainedNetwork, without_pretrained
 from toolkit.optim.horizon import HorizonScheduler
+from toolkit.secrets import mask_hyperparameters
 from toolkit.sharding import shard
 from toolkit.types import Baseline, Stage, StepOutput
 
@@ -413,10 +414,11 @@ class Task(LightningModule, ABC):
             self.save_hyperparameters(self.__dict__["_plain_arguments"], logger=False)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Write down which task this is, and the accumulated means of every rank."""
+        """Write down which task this is, and the accumulated means of every rank; mask secrets among the arguments."""
         checkpoint["task"] = f"{type(self).__module__}.{type(self).__qualname__}"
         if isinstance(self.net, PretrainedNetwork):
             _describe(checkpoint, self.net.found_arguments())
+        mask_hyperparameters(checkpoint)  # here, for a checkpoint of weights only passes by the callbacks
         if self._trainer is not None and self.trainer.state.fn == "fit":
             states: Any = self.all_gather(self.means("train").state())  # ([ranks,] 2, 2, N)
             checkpoint["train_sums"] = states.reshape(-1, *states.shape[-3:]).cpu()
