@@ -8,6 +8,7 @@ from torchmetrics import Metric
 
 from toolkit.errors import UserError
 from toolkit.metrics.running_means import accumulator_dtype
+from toolkit.nn.precision import float64
 
 
 def frechet_distance(mean_a: Tensor, cov_a: Tensor, mean_b: Tensor, cov_b: Tensor) -> Tensor:
@@ -79,8 +80,6 @@ class FrechetDistance(Metric):
 
     def _moments(self, side: str) -> tuple[Tensor, Tensor]:
         count, total, outer = (getattr(self, f"{side}_{name}") for name in ("count", "sum", "outer"))
-        if total.device.type == "mps":  # without float64
-            count, total, outer = count.cpu(), total.cpu(), outer.cpu()
-        count, total, outer = count.double(), total.double(), outer.double()
+        count, total, outer = float64(count), float64(total), float64(outer)
         mean = total / count
         return mean, (outer - count * torch.outer(mean, mean)) / (count - 1).clamp(min=1)

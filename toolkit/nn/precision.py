@@ -10,7 +10,7 @@ def at_least_float32(x: Tensor) -> Tensor:
     >>> at_least_float32(torch.zeros(1, dtype=torch.bfloat16)).dtype
     torch.float32
     """
-    return x.to(torch.promote_types(x.dtype, torch.float32))
+    return x.to(wide_dtype(x.dtype))
 
 
 def wide_dtype(dtype: str | torch.dtype) -> torch.dtype:
