@@ -9,7 +9,7 @@ from lightning.pytorch.utilities import rank_zero_warn
 
 from datamodules.image import ImageDataModule, ImageFiles, LabelledImages
 from datamodules.image_reader import ImageReader, existing, image_files, imagenet_statistics, size_pair
-from datamodules.splits import hold_out
+from datamodules.splits import STAGE_OF_FOLDER, hold_out
 from toolkit.errors import UserError
 from toolkit.types import IGNORE_LABEL, ImageBatch, Stage
 
@@ -39,9 +39,7 @@ class ImageFolderDataModule(ImageDataModule):
             folders beside splits.
     """
 
-    stage_of_folder: ClassVar[dict[str, Stage]] = {
-        **{"train": "train", "val": "val", "valid": "val", "validation": "val", "test": "test"}
-    }
+    stage_of_folder: ClassVar[dict[str, Stage]] = STAGE_OF_FOLDER
     """Names of folders of splits, in lower case."""
 
     def __init__(

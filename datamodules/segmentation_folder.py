@@ -2,14 +2,14 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, ClassVar, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
 from datamodules.image_reader import Fit, ImageReader, existing, image_files, imagenet_statistics, size_pair
 from datamodules.mask_files import MaskFiles, SegmentationFiles, read_mask
 from datamodules.segmentation import LabelledPixels, SegmentationDataModule
-from datamodules.splits import hold_out
+from datamodules.splits import STAGE_OF_FOLDER, hold_out
 from toolkit.errors import UserError
 from toolkit.types import Stage
 
@@ -50,14 +50,6 @@ class SegmentationFolderDataModule(SegmentationDataModule):
     Raises:
         UserError: Other folders, images without masks, or fewer than two classes.
     """
-
-    stage_of_folder: ClassVar[dict[str, Stage]] = {
-        "train": "train",
-        "val": "val",
-        "valid": "val",
-        "validation": "val",
-        "test": "test",
-    }
 
     def __init__(
         self,
@@ -107,7 +99,7 @@ class SegmentationFolderDataModule(SegmentationDataModule):
         folders = {child.name: child for child in sorted(self.root.iterdir()) if child.is_dir()}
         stages: dict[Stage, Path] = {}
         for name, path in folders.items():
-            if (stage := self.stage_of_folder.get(name.lower())) is None:
+            if (stage := STAGE_OF_FOLDER.get(name.lower())) is None:
                 continue
             if stage in stages:
                 raise UserError(

@@ -7,6 +7,16 @@ import torch
 from torch import Tensor
 
 from toolkit.errors import UserError
+from toolkit.types import Stage
+
+STAGE_OF_FOLDER: dict[str, Stage] = {
+    "train": "train",
+    "val": "val",
+    "valid": "val",
+    "validation": "val",
+    "test": "test",
+}
+"""Names of folders of splits, in lower case."""
 
 Item = TypeVar("Item")
 
