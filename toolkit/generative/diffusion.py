@@ -12,8 +12,8 @@ from toolkit.errors import UserError
 from toolkit.generative.image_generator import ImageGenerator
 from toolkit.keys import keyed_normal, keyed_uniform
 from toolkit.nn.augmentation import to_float
-from toolkit.nn.precision import at_least_float32, wide_dtype
 from toolkit.nn.unet import UNet
+from toolkit.precision import at_least_float32, wide_dtype
 from toolkit.task import SchedulerConfig, Task
 from toolkit.types import IGNORE_LABEL, Baseline, ImageBatch, ImageScore, Stage, StepOutput
 

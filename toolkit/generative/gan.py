@@ -20,7 +20,7 @@ from toolkit.losses.non_saturating import NonSaturatingLoss
 from toolkit.manual_task import ManualTask
 from toolkit.metrics.frechet import FrechetDistance
 from toolkit.nn.augmentation import to_float
-from toolkit.nn.precision import at_least_float32
+from toolkit.precision import at_least_float32
 from toolkit.task import SchedulerConfig
 from toolkit.types import IGNORE_LABEL, Baseline, ImageBatch, ImageScore, Stage, StepOutput
 

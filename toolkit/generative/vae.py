@@ -14,7 +14,7 @@ from toolkit.keys import keyed_normal, keyed_uniform, sample_keys
 from toolkit.losses.gaussian_kl import GaussianKL, gaussian_kl, mean_over
 from toolkit.losses.likelihood import BernoulliLikelihood, Likelihood
 from toolkit.nn.augmentation import to_float
-from toolkit.nn.precision import at_least_float32, wide_dtype
+from toolkit.precision import at_least_float32, wide_dtype
 from toolkit.task import SchedulerConfig, Task
 from toolkit.types import IGNORE_LABEL, Baseline, ImageBatch, ImageScore, Stage, StepOutput
 

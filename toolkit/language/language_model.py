@@ -17,7 +17,7 @@ from toolkit.language.text_generator import Sampling, TextGenerator
 from toolkit.language.tokenizer import restore
 from toolkit.metrics.text_scores import BitsPerByte, Perplexity
 from toolkit.nn.lora import is_linear
-from toolkit.nn.precision import at_least_float32
+from toolkit.precision import at_least_float32
 from toolkit.task import SchedulerConfig, Task
 from toolkit.types import IGNORE_LABEL, Stage, StepOutput, TextBatch, TextScore
 

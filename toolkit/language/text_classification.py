@@ -13,7 +13,7 @@ from toolkit.language.networks.text_network import TextNetwork
 from toolkit.language.tokenizer import restore
 from toolkit.metrics.classification import classification_metrics
 from toolkit.nn.layer_decay import parameter_groups
-from toolkit.nn.precision import at_least_float32
+from toolkit.precision import at_least_float32
 from toolkit.task import SchedulerConfig, Task
 from toolkit.types import LabelledTextBatch, Stage, StepOutput, TextPrediction
 

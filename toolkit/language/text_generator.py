@@ -13,7 +13,7 @@ from torch import Tensor
 from toolkit.errors import UserError
 from toolkit.keys import keyed_uniform, sample_keys
 from toolkit.language.tokenizer import Tokenizer, refuse_half_characters
-from toolkit.nn.precision import float64
+from toolkit.precision import float64
 
 DRAW = 201
 """Stream of `toolkit.keys`."""
@@ -47,7 +47,7 @@ class Sampling:
             raise UserError(f"top_p: need 0 < top_p <= 1, got {self.top_p}.")
 
     def probability(self, logits: Tensor) -> Tensor:
-        """Of each next token: ``(B, V)``, as `toolkit.nn.precision.float64`, for logits ``(B, V)``.
+        """Of each next token: ``(B, V)``, as `toolkit.precision.float64`, for logits ``(B, V)``.
 
         >>> Sampling(top_k=1).probability(torch.tensor([[0.0, 2.0, 1.0]])).tolist()
         [[0.0, 1.0, 0.0]]

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from toolkit.language.networks.translation_network import Cache, Memory, TranslationNetwork
-from toolkit.nn.precision import at_least_float32
+from toolkit.precision import at_least_float32
 from toolkit.types import IGNORE_LABEL
 
 

@@ -8,7 +8,7 @@ from torchmetrics import Metric
 
 from toolkit.errors import UserError
 from toolkit.metrics.running_means import accumulator_dtype
-from toolkit.nn.precision import float64
+from toolkit.precision import float64
 
 
 def frechet_distance(mean_a: Tensor, cov_a: Tensor, mean_b: Tensor, cov_b: Tensor) -> Tensor:

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from toolkit.errors import UserError
 from toolkit.nn.image_input import check_images
-from toolkit.nn.precision import at_least_float32
+from toolkit.precision import at_least_float32
 
 GROUPS = 8
 """Groups of each normalisation."""

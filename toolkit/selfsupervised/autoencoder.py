@@ -15,7 +15,7 @@ from torchmetrics.classification import BinaryAUROC
 from toolkit.errors import UserError
 from toolkit.nn.augmentation import Augmentation, to_float
 from toolkit.nn.corruption import Corruption
-from toolkit.nn.precision import at_least_float32
+from toolkit.precision import at_least_float32
 from toolkit.task import SchedulerConfig, Task
 from toolkit.types import IGNORE_LABEL, Baseline, ImageBatch, ImageScore, Stage, StepOutput
 

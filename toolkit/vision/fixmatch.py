@@ -10,7 +10,7 @@ from toolkit.errors import UserError
 from toolkit.keys import view_keys
 from toolkit.metrics.running_means import RunningMeans
 from toolkit.nn.augmentation import Augmentation
-from toolkit.nn.precision import at_least_float32
+from toolkit.precision import at_least_float32
 from toolkit.types import IGNORE_LABEL, ImageBatch, SemiSupervisedBatch, Stage, StepOutput
 from toolkit.vision.image_classification import ImageClassification
 

@@ -16,7 +16,7 @@ from toolkit.losses.dice import dice_loss
 from toolkit.metrics.segmentation import SegmentationScores
 from toolkit.nn.augmentation import Augmentation, to_float
 from toolkit.nn.lora import LoRA
-from toolkit.nn.precision import at_least_float32
+from toolkit.precision import at_least_float32
 from toolkit.task import SchedulerConfig
 from toolkit.types import IGNORE_LABEL, SegmentationBatch, SegmentationPrediction, Stage, StepOutput
 from toolkit.vision.image_task import ImageTask, check_class_weights, check_one_a_class

@@ -16,7 +16,7 @@ from toolkit.errors import UserError
 from toolkit.language.networks.short_attention import attend_short, attention_weights
 from toolkit.language.networks.translation_network import Cache, Memory, TranslationNetwork
 from toolkit.nn.byte_dropout import ByteDropout
-from toolkit.nn.precision import float64
+from toolkit.precision import float64
 
 Tied = Literal["all", "target", "none"]
 

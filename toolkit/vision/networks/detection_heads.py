@@ -21,7 +21,7 @@ from torchvision.models.detection.ssd import SSD
 from torchvision.ops import box_iou
 
 from toolkit.keys import keyed_uniform
-from toolkit.nn.precision import at_least_float32
+from toolkit.precision import at_least_float32
 
 Boxes = dict[str, Tensor]
 """Of one image: "boxes" ``(M, 4)``, "labels" ``(M,)`` and, of detections, "scores" ``(M,)``."""
