@@ -16,6 +16,7 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 
 from callbacks.csv_logger import MetricsCSV
 from callbacks.wandb_logger import QuietWandbLogger
+from toolkit.errors import UserError
 from toolkit.secrets import mask, mask_text, mask_words
 
 PACKAGES = ("fulgurite", "lightning", "torch", "torchvision", "torchmetrics", "wandb", "gymnasium", "jsonargparse")
@@ -57,6 +58,9 @@ class RunFolder(Callback):
     The config also goes into every checkpoint, so that one file is enough to test or predict, and to the loggers. What
     looks like a secret is masked.
 
+    Raises:
+        UserError: The record cannot be written, such as on a full disk.
+
     Args:
         folder: The run folder; it exists.
         config: The resolved config as plain data.
@@ -72,12 +76,18 @@ class RunFolder(Callback):
         """Write the record, on rank 0 and once; a resumed run adds its command."""
         if not trainer.is_global_zero:
             return
-        with open(self.folder / "command.txt", "a") as file:
-            file.write(shlex.join(self.command) + "\n")
-        if (self.folder / "config.yaml").exists():
-            return
-        for name, text in self._record().items():
-            (self.folder / name).write_text(text)
+        try:
+            with open(self.folder / "command.txt", "a") as file:
+                file.write(shlex.join(self.command) + "\n")
+            if (self.folder / "config.yaml").exists():
+                return
+            for name, text in self._record().items():
+                (self.folder / name).write_text(text)
+        except OSError as error:
+            raise UserError(
+                f"{self.folder}: the record of the run could not be written, {error}. Free some space there, or begin "
+                "the run elsewhere with --runs FOLDER."
+            ) from error
         for logger in trainer.loggers:
             logger.log_hyperparams(self.config)
 
@@ -96,14 +106,11 @@ class RunFolder(Callback):
                     logger.resume(run["rows"])
 
     def _record(self) -> dict[str, str]:
-        record = {
-            "config.yaml": yaml.safe_dump(self.config, sort_keys=False),
-            "versions.txt": versions(),
-        }
+        record = {"versions.txt": versions()}
         if revision := _git("rev-parse", "HEAD"):
             record["git.txt"] = f"{revision}{_git('status', '--porcelain')}"
             record["git.diff"] = mask_text(_git("diff", "HEAD"))
-        return record
+        return record | {"config.yaml": yaml.safe_dump(self.config, sort_keys=False)}  # last: with it, all are there
 
 
 def versions() -> str:

@@ -87,9 +87,10 @@ def test_a_full_disk_ends_the_run_and_leaves_the_last_checkpoint(small_disk: Pat
     same(whole[0], folder)
 
 
-def test_a_file_may_not_grow(tmp_path: Path) -> None:
-    """The same where nothing can be mounted: the process may not write files of more than some kilobytes."""
-    done = fit(tmp_path, "", QUICKLY, preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000)))
+@pytest.mark.parametrize("size", [60, 20_000], ids=["its record does not fit", "its checkpoint does not fit"])
+def test_a_file_may_not_grow(size: int, tmp_path: Path) -> None:
+    """The same where nothing can be mounted: the process may not write files of more bytes."""
+    done = fit(tmp_path, "", QUICKLY, preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (size, size)))
     assert done.returncode == 2, done.stderr
     assert "File too large" in done.stderr
     assert "Traceback" not in done.stderr
