@@ -3,7 +3,9 @@
     python benchmarks/run.py --data DIR [NAME ...]   measure (all claims if no name is given)
     python benchmarks/run.py --render                only write the page from the stored results
 
-DIR holds the data sets; see docs/data.md. Everything runs on one thread. A claim that was never run reads "unmeasured".
+DIR holds the data sets; see docs/data.md. Everything runs on one thread, and what a claim says so on a GPU; where there is
+none, that claim is left out and told. A claim that was never run reads "unmeasured". On a copy of the tree without its
+history the environment variable COMMIT says which one it is.
 """
 
 import argparse
@@ -38,13 +40,19 @@ baseline. Everything runs on one CPU thread unless a row says otherwise. A claim
 """
 
 
+def _has_gpu() -> bool:
+    import torch
+
+    return torch.cuda.is_available()
+
+
 def load_claims() -> list[dict[str, Any]]:
     """The claims, in the order of the file."""
     claims: list[dict[str, Any]] = yaml.safe_load(CLAIMS.read_text())
     return claims
 
 
-def environment() -> dict[str, str]:
+def environment(hardware: str = "cpu") -> dict[str, str]:
     """Commit, versions and machine of a measurement."""
     import lightning
     import torch
@@ -53,9 +61,9 @@ def environment() -> dict[str, str]:
     commit = subprocess.run(["git", "-C", str(ROOT), "rev-parse", "--short", "HEAD"], capture_output=True, text=True)
     dirty = subprocess.run(["git", "-C", str(ROOT), "status", "--porcelain", "-uno"], capture_output=True, text=True)
     return {
-        "commit": commit.stdout.strip() + ("+changes" if dirty.stdout.strip() else ""),
+        "commit": (commit.stdout.strip() or os.environ["COMMIT"]) + ("+changes" if dirty.stdout.strip() else ""),
         "date": datetime.date.today().isoformat(),
-        "machine": f"{_processor()}, 1 thread",
+        "machine": f"{_processor()}, 1 thread" if hardware == "cpu" else torch.cuda.get_device_name(),
         "versions": f"Python {platform.python_version()}, torch {torch.__version__}, torchvision "
         f"{torchvision.__version__}, lightning {lightning.__version__}",
     }
@@ -76,7 +84,12 @@ def measure(claim: dict[str, Any], data: str | None) -> dict[str, Any]:
     result = run(claim, words)
     if data is not None:
         result["command"] = result["command"].replace(data, "DIR")  # whose folder it was is of no use to others
-    return result | environment()
+    return result | environment(hardware(claim))
+
+
+def hardware(claim: dict[str, Any]) -> str:
+    """On what a claim is measured: cpu or gpu."""
+    return str(claim.get("hardware", "cpu"))
 
 
 def _measure_config(claim: dict[str, Any], words: list[str]) -> dict[str, Any]:
@@ -139,7 +152,7 @@ def _row(claim: dict[str, Any], result: dict[str, Any] | None) -> str:
     naive = statistics.get(f"baseline/{claim['metric']}", {}).get("median", claim.get("baseline", ""))
     cost = ", ".join(
         f"{statistics[key]['median']:.0f} {unit}"
-        for key, unit in ((claim.get("cost", "train_cpu_seconds"), "CPU-s"), ("parameters", "parameters"))
+        for key, unit in (_cost(claim), ("parameters", "parameters"))
         if key in statistics
     )
     naive = f"{naive:.4g}" if isinstance(naive, float) else naive
@@ -196,11 +209,18 @@ def render_configs() -> dict[Path, str]:
 
 
 def _measured_line(claim: dict[str, Any], result: dict[str, Any]) -> str:
-    metric, cost = (result["statistics"][name] for name in (claim["metric"], claim.get("cost", "train_cpu_seconds")))
+    name, unit = _cost(claim)
+    metric, cost = result["statistics"][claim["metric"]], result["statistics"][name]
     return (
         f"{claim['metric']} {_middle(claim, result):.4f} [{metric['min']:.4f}, {metric['max']:.4f}], {claim['seeds']} "
-        f"seeds, {cost['median']:.0f} CPU-s, {result['machine']}"
+        f"seeds, {cost['median']:.0f} {unit}, {result['machine']}"
     )
+
+
+def _cost(claim: dict[str, Any]) -> tuple[str, str]:
+    """What of the statistics a claim costs, and in which unit: on a GPU, time by the clock."""
+    default, unit = ("train_cpu_seconds", "CPU-s") if hardware(claim) == "cpu" else ("train_wall_seconds", "s")
+    return claim.get("cost", default), unit
 
 
 def passes(claim: dict[str, Any], result: dict[str, Any]) -> bool:
@@ -231,11 +251,13 @@ def main() -> None:
         data = str(Path(options.data).resolve()) if options.data else None
         made: dict[str, dict[str, Any]] = {}  # claims of one script share its run
         for name in options.names or claims:
-            if claims[name].get("hardware", "cpu") == "cpu":
-                RESULTS.mkdir(exist_ok=True)
-                run = str([claims[name].get("script", name), claims[name].get("args")])
-                result = made[run] = made.get(run) or measure(claims[name], data)
-                (RESULTS / f"{name}.json").write_text(json.dumps(result, indent=2) + "\n")
+            if hardware(claims[name]) == "gpu" and not _has_gpu():
+                print(f"{name}: left out, it is measured on a GPU and there is none")
+                continue
+            RESULTS.mkdir(exist_ok=True)
+            run = str([claims[name].get("script", name), claims[name].get("args")])
+            result = made[run] = made.get(run) or measure(claims[name], data)
+            (RESULTS / f"{name}.json").write_text(json.dumps(result, indent=2) + "\n")
     PAGE.write_text(render())
     README.write_text(render_readme())
     for path, text in render_configs().items():

@@ -10,8 +10,14 @@ import torch
 os.environ["OMP_NUM_THREADS"] = "1"
 os.environ["WANDB_MODE"] = "offline"
 os.environ["WANDB_SILENT"] = "true"
-os.environ.setdefault("CUDA_VISIBLE_DEVICES", "")
+if os.environ.get("TEST_ACCELERATOR", "cpu") == "cpu":
+    os.environ.setdefault("CUDA_VISIBLE_DEVICES", "")
 torch.set_num_threads(1)
+
+ACCELERATOR = os.environ.get("TEST_ACCELERATOR", "cpu")
+"""Where conformance, configs and learning run: "gpu" on a machine that has one."""
+PRECISION = os.environ.get("TEST_PRECISION", "32-true")
+"""In what the configs run."""
 
 ROOT = Path(__file__).resolve().parents[1]
 

@@ -11,7 +11,7 @@ import yaml
 from PIL import Image
 
 from cli import main
-from tests.conftest import ROOT
+from tests.conftest import ACCELERATOR, PRECISION, ROOT
 from tests.datamodules.detection_data import coco, voc
 from tests.pretrained import tiny_bert, tiny_gpt2
 
@@ -116,7 +116,7 @@ def overrides(config: str, data: dict[str, str]) -> list[str]:
     """Point a config at the fabricated data, and make what needs another machine run here."""
     content = yaml.safe_load((ROOT / config).read_text())
     kind = content["data"]["class_path"]
-    words = ["--trainer.accelerator=cpu", "--trainer.devices=1", "--trainer.precision=32-true"]
+    words = [f"--trainer.accelerator={ACCELERATOR}", "--trainer.devices=1", f"--trainer.precision={PRECISION}"]
     if kind == "NPZDataModule":
         words += [f"--data.path={data['data.path']}"]
     if kind == "TextDataModule" and "path" in content["data"]["init_args"]:
@@ -189,10 +189,10 @@ def test_overlay_merges(overlay: str, workdir: Path, capsys: pytest.CaptureFixtu
     """Those for this machine are run; all others are parsed together with a config."""
     base = ["fit", "--config", "configs/vision/classification_digits.yaml", "--config", overlay]
     if Path(overlay).stem == "gradient_checkpointing":
-        main([*base, *TRANSFORMER, "--trainer.fast_dev_run=true", "--trainer.accelerator=cpu"])
+        main([*base, *TRANSFORMER, "--trainer.fast_dev_run=true", f"--trainer.accelerator={ACCELERATOR}"])
         return
     if Path(overlay).stem in CPU_OVERLAYS:
-        main([*base, "--trainer.fast_dev_run=true", "--trainer.accelerator=cpu"])
+        main([*base, "--trainer.fast_dev_run=true", f"--trainer.accelerator={ACCELERATOR}"])
         return
     with pytest.raises(SystemExit) as stopped:
         main([*base, "--print_config"])

@@ -11,6 +11,7 @@ from lightning.pytorch import Trainer
 import toolkit
 from cli import main
 from tests.conformance import CASES
+from tests.conftest import ACCELERATOR
 from toolkit.commands.index import subclasses
 from toolkit.errors import UserError
 from toolkit.task import Task
@@ -18,7 +19,7 @@ from toolkit.task import Task
 QUICK = [
     "--trainer.max_epochs=2",
     "--trainer.limit_train_batches=4",
-    "--trainer.accelerator=cpu",
+    f"--trainer.accelerator={ACCELERATOR}",
     "--trainer.log_every_n_steps=2",
 ]
 everyone = pytest.mark.parametrize("task_class", CASES, ids=lambda cls: cls.__name__)
@@ -54,7 +55,7 @@ def test_command_line_route(task_class: type[Task], workdir: Path, capsys: pytes
     same_predictions(toolkit.load(run / "checkpoints" / "best.ckpt"), made.model, task_class)
     same_predictions(task_class.load_from_checkpoint(run / "checkpoints" / "best.ckpt"), made.model, task_class)
     capsys.readouterr()
-    tested = main(["test", "--ckpt_path", str(run), "--trainer.accelerator=cpu"])
+    tested = main(["test", "--ckpt_path", str(run), f"--trainer.accelerator={ACCELERATOR}"])
     assert task_class.monitor.replace("val/", "test/") in capsys.readouterr().out
     assert task_class.monitor.replace("val/", "test/") in tested.trainer.callback_metrics
 
@@ -65,7 +66,7 @@ def test_python_route(task_class: type[Task], workdir: Path, capsys: pytest.Capt
     case = CASES[task_class]
     task = case.build(case.net())
     trainer = Trainer(
-        max_epochs=1, limit_train_batches=2, limit_val_batches=1, accelerator="cpu", logger=False,
+        max_epochs=1, limit_train_batches=2, limit_val_batches=1, accelerator=ACCELERATOR, logger=False,
         enable_checkpointing=False, enable_progress_bar=False, enable_model_summary=False,
     )  # fmt: skip
     trainer.fit(task, datamodule=case.data())
@@ -106,7 +107,7 @@ def test_another_task_s_checkpoint_is_refused(
 @everyone
 def test_predict_writes_a_row_a_sample(task_class: type[Task], workdir: Path) -> None:
     made = main(["fit", *CASES[task_class].arguments, *QUICK, "--wandb.enabled=false", "--trainer.max_epochs=1"])
-    main(["predict", "--ckpt_path", str(made.run_folder), "--output=out.csv", "--trainer.accelerator=cpu"])
+    main(["predict", "--ckpt_path", str(made.run_folder), "--output=out.csv", f"--trainer.accelerator={ACCELERATOR}"])
     header, *rows = Path("out.csv").read_text().splitlines()
     assert header.startswith("path,")
     assert header.endswith(",error")

@@ -9,6 +9,7 @@ from PIL import Image
 
 from cli import main
 from datamodules.digit_scenes import DigitScenes
+from tests.conftest import ACCELERATOR
 
 
 def test_image_classification_learns_digits(workdir: Path) -> None:
@@ -19,7 +20,7 @@ def test_image_classification_learns_digits(workdir: Path) -> None:
             "--config",
             "configs/vision/classification_digits.yaml",
             "--trainer.max_epochs=3",
-            "--trainer.accelerator=cpu",
+            f"--trainer.accelerator={ACCELERATOR}",
             "--wandb.enabled=false",
         ]
     )
@@ -39,7 +40,7 @@ def test_segmentation_learns_where_ink_is(workdir: Path) -> None:
     words += ["--data.values=[0,255]", "--data.class_names=[paper,ink]", "--data.in_memory=true"]
     words += ["--data.num_workers=0", "--model.net.widths=[16,32]", "--model.net.stride=1", "--trainer.max_epochs=6"]
     words += ["--model.optimizer.lr=0.01", "--model.class_weights=[0.3,1]"]
-    made = main(["fit", *words, "--trainer.accelerator=cpu", "--wandb.enabled=false"])
+    made = main(["fit", *words, f"--trainer.accelerator={ACCELERATOR}", "--wandb.enabled=false"])
     baseline = made.model.baseline(made.datamodule, "val").metrics["miou"]
     assert baseline < 0.5
     assert float(made.trainer.callback_metrics["val/miou"]) > 0.75
@@ -52,7 +53,7 @@ def test_the_example_task_learns_parity(workdir: Path) -> None:
             "--config",
             "examples/parity.yaml",
             "--trainer.max_epochs=4",
-            "--trainer.accelerator=cpu",
+            f"--trainer.accelerator={ACCELERATOR}",
             "--wandb.enabled=false",
         ]
     )
@@ -60,7 +61,7 @@ def test_the_example_task_learns_parity(workdir: Path) -> None:
 
 
 def quick(config: str, *more: str) -> Any:
-    words = ["fit", "--config", f"configs/generative/{config}.yaml", "--trainer.accelerator=cpu", *more]
+    words = ["fit", "--config", f"configs/generative/{config}.yaml", f"--trainer.accelerator={ACCELERATOR}", *more]
     return main([*words, "--wandb.enabled=false"])
 
 
@@ -88,7 +89,7 @@ def test_gan_learns_digits(workdir: Path) -> None:
 
 def test_fixmatch_learns_from_unlabelled_digits(workdir: Path) -> None:
     """With 40 labels: better than the same network with the same weak augmentation on those 40 alone."""
-    words = ["--trainer.accelerator=cpu", "--wandb.enabled=false", "--config", "configs/vision/fixmatch_digits.yaml"]
+    words = [f"--trainer.accelerator={ACCELERATOR}", "--wandb.enabled=false", "--config", "configs/vision/fixmatch_digits.yaml"]
     found = [
         main(["fit", *words, "--trainer.max_epochs=15", f"--model.unlabelled_weight={weight}"]).trainer
         for weight in (1.0, 0.0)
@@ -99,7 +100,7 @@ def test_fixmatch_learns_from_unlabelled_digits(workdir: Path) -> None:
 
 def test_detector_finds_digits(workdir: Path) -> None:
     """Small scenes, few of them: far better than boxes of the mean size at random."""
-    words = ["fit", "--config", "configs/vision/detection_digits.yaml", "--trainer.accelerator=cpu"]
+    words = ["fit", "--config", "configs/vision/detection_digits.yaml", f"--trainer.accelerator={ACCELERATOR}"]
     size = ["--data.sizes=[400,60,60]", "--data.image_size=48", "--data.digits=[1,2]", "--data.scale=[2,3]"]
     made = main([*words, *size, "--trainer.max_epochs=6", "--wandb.enabled=false"])
     baseline = made.datamodule.baseline("val").metrics["map_50"]
@@ -108,7 +109,7 @@ def test_detector_finds_digits(workdir: Path) -> None:
 
 def test_autoencoder_tells_an_unseen_digit(workdir: Path) -> None:
     """Area under the curve of a 3 against all others: above that of the distance to the mean 3."""
-    words = ["--trainer.accelerator=cpu", "--wandb.enabled=false"]
+    words = [f"--trainer.accelerator={ACCELERATOR}", "--wandb.enabled=false"]
     made = main(["fit", "--config", "configs/selfsupervised/anomaly_digits.yaml", *words])
     baseline = made.model.baseline(made.datamodule, "val").metrics["auroc"]
     assert float(made.trainer.callback_metrics["val/auroc"]) > max(0.9, baseline)
@@ -116,7 +117,7 @@ def test_autoencoder_tells_an_unseen_digit(workdir: Path) -> None:
 
 def test_simclr_learns_without_labels(workdir: Path) -> None:
     """Neighbours by its features are better by five points than by those of the untrained network, and than 90 %."""
-    words = ["fit", "--config", "configs/selfsupervised/simclr_digits.yaml", "--trainer.accelerator=cpu"]
+    words = ["fit", "--config", "configs/selfsupervised/simclr_digits.yaml", f"--trainer.accelerator={ACCELERATOR}"]
     words.append("--wandb.enabled=false")
     found = [
         float(main([*words, *more]).trainer.callback_metrics["val/knn_acc"])
@@ -127,7 +128,7 @@ def test_simclr_learns_without_labels(workdir: Path) -> None:
 
 def test_gpt_learns_python_s_manual(workdir: Path) -> None:
     """In one epoch, by more than a nat a token better than the frequencies of tokens."""
-    words = ["--trainer.accelerator=cpu", "--wandb.enabled=false", "--trainer.max_epochs=1"]
+    words = [f"--trainer.accelerator={ACCELERATOR}", "--wandb.enabled=false", "--trainer.max_epochs=1"]
     made = main(["fit", "--config", "configs/language/gpt_topics.yaml", *words])
     baseline = made.datamodule.baseline("val").metrics
     metrics = made.trainer.callback_metrics
@@ -137,7 +138,7 @@ def test_gpt_learns_python_s_manual(workdir: Path) -> None:
 
 def test_text_classification_learns_where_docstrings_stand(workdir: Path) -> None:
     """Far above the most frequent package, and about as well as logistic regression on TF-IDF, in some epochs."""
-    words = ["--trainer.accelerator=cpu", "--wandb.enabled=false"]
+    words = [f"--trainer.accelerator={ACCELERATOR}", "--wandb.enabled=false"]
     made = main(["fit", "--config", "configs/language/text_classification_topics.yaml", *words])
     baseline = made.datamodule.baseline("test")
     acc = float(made.trainer.callback_metrics["test/acc"])
@@ -152,10 +153,10 @@ def test_lstm_learns_from_its_carried_state(workdir: Path) -> None:
     words = ["fit", "--model=LanguageModel", "--model.net=RNN", "--model.net.hidden=16", "--data=TextDataModule",
              "--data.path=text.txt", "--data.block_size=4", "--data.batch_size=16", "--data.streams=true",
              "--model.optimizer=AdamW", "--model.optimizer.lr=0.01", "--trainer.max_epochs=2",
-             "--trainer.accelerator=cpu", "--wandb.enabled=false"]  # fmt: skip
+             f"--trainer.accelerator={ACCELERATOR}", "--wandb.enabled=false"]  # fmt: skip
     made = main(words)
     carried = float(made.trainer.callback_metrics["val/loss"])
-    cold = main(["validate", "--ckpt_path", str(made.run_folder), "--data.streams=false", "--trainer.accelerator=cpu"])
+    cold = main(["validate", "--ckpt_path", str(made.run_folder), "--data.streams=false", f"--trainer.accelerator={ACCELERATOR}"])
     assert carried < float(cold.trainer.callback_metrics["val/loss"]) - 0.1
 
 
@@ -163,7 +164,7 @@ def test_transformer_translates_dates(workdir: Path) -> None:
     """Days that it has not seen; a copy of the source scores below 1."""
     made = main(
         ["fit", "--config", "configs/language/translation_dates.yaml", "--trainer.max_epochs=8",
-         "--trainer.check_val_every_n_epoch=8", "--trainer.accelerator=cpu", "--wandb.enabled=false"]
+         "--trainer.check_val_every_n_epoch=8", f"--trainer.accelerator={ACCELERATOR}", "--wandb.enabled=false"]
     )  # fmt: skip
     assert float(made.trainer.callback_metrics["test/bleu"]) > 85
     assert made.model.baseline(made.datamodule, "test").metrics["bleu"] < 1
@@ -172,7 +173,7 @@ def test_transformer_translates_dates(workdir: Path) -> None:
 BANDIT = (
     *("--allow", "tests", "--data=GymnasiumDataModule", "--data.env_id=tests.environments:Bandit-v0"),
     *("--data.steps_per_epoch=1000", "--data.val_episodes=100", "--trainer.max_epochs=-1"),
-    *("--trainer.num_sanity_val_steps=0", "--trainer.accelerator=cpu", "--wandb.enabled=false"),
+    *("--trainer.num_sanity_val_steps=0", f"--trainer.accelerator={ACCELERATOR}", "--wandb.enabled=false"),
 )
 
 
@@ -206,7 +207,7 @@ def test_q_learning_crosses_the_lake(workdir: Path) -> None:
 
 def test_adapters_learn_from_another_run_s_backbone(workdir: Path) -> None:
     """One epoch of the whole network, and three of adapters with 7 % of its weights."""
-    words = ["fit", "--config", "configs/vision/classification_digits.yaml", "--trainer.accelerator=cpu"]
+    words = ["fit", "--config", "configs/vision/classification_digits.yaml", f"--trainer.accelerator={ACCELERATOR}"]
     words += ["--wandb.enabled=false", "--test_after_fit=false"]
     source = main([*words, "--trainer.max_epochs=1"])
     taken = ["--trainer.callbacks+=PretrainedBackbone", f"--trainer.callbacks.checkpoint={source.run_folder}"]
