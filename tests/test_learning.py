@@ -89,7 +89,12 @@ def test_gan_learns_digits(workdir: Path) -> None:
 
 def test_fixmatch_learns_from_unlabelled_digits(workdir: Path) -> None:
     """With 40 labels: better than the same network with the same weak augmentation on those 40 alone."""
-    words = [f"--trainer.accelerator={ACCELERATOR}", "--wandb.enabled=false", "--config", "configs/vision/fixmatch_digits.yaml"]
+    words = [
+        f"--trainer.accelerator={ACCELERATOR}",
+        "--wandb.enabled=false",
+        "--config",
+        "configs/vision/fixmatch_digits.yaml",
+    ]
     found = [
         main(["fit", *words, "--trainer.max_epochs=15", f"--model.unlabelled_weight={weight}"]).trainer
         for weight in (1.0, 0.0)
@@ -156,7 +161,15 @@ def test_lstm_learns_from_its_carried_state(workdir: Path) -> None:
              f"--trainer.accelerator={ACCELERATOR}", "--wandb.enabled=false"]  # fmt: skip
     made = main(words)
     carried = float(made.trainer.callback_metrics["val/loss"])
-    cold = main(["validate", "--ckpt_path", str(made.run_folder), "--data.streams=false", f"--trainer.accelerator={ACCELERATOR}"])
+    cold = main(
+        [
+            "validate",
+            "--ckpt_path",
+            str(made.run_folder),
+            "--data.streams=false",
+            f"--trainer.accelerator={ACCELERATOR}",
+        ]
+    )
     assert carried < float(cold.trainer.callback_metrics["val/loss"]) - 0.1
 
 

@@ -14,7 +14,7 @@ from toolkit.keys import keyed_normal, keyed_uniform, sample_keys
 from toolkit.losses.gaussian_kl import GaussianKL, gaussian_kl, mean_over
 from toolkit.losses.likelihood import BernoulliLikelihood, Likelihood
 from toolkit.nn.augmentation import to_float
-from toolkit.precision import at_least_float32, wide_dtype
+from toolkit.precision import at_least_float32, float64, wide_dtype
 from toolkit.task import SchedulerConfig, Task
 from toolkit.types import IGNORE_LABEL, Baseline, ImageBatch, ImageScore, Stage, StepOutput
 
@@ -104,10 +104,12 @@ class VAE(Task, CodeGenerator):
         """The likelihood of binary pixels that are coins, each with this split's own frequency."""
         if not self.likelihood.binary:
             return None
-        targets = [
-            self.target(batch, stage)[batch.label != IGNORE_LABEL].double() for batch in evaluation_batches(data, stage)
-        ]
-        mean = torch.cat(targets).mean(dim=0)
+        sums, count = [], 0
+        for batch in evaluation_batches(data, stage):
+            target = self.target(batch, stage)[batch.label != IGNORE_LABEL]
+            sums.append(float64(target).sum(dim=0))
+            count += len(target)
+        mean = torch.stack(sums).sum(dim=0) / count
         nats = float((torch.xlogy(mean, mean) + torch.xlogy(1 - mean, 1 - mean)).sum())
         return Baseline("coins", {"elbo": nats, "loss": -nats, "bits_per_dim": -nats / (mean.numel() * math.log(2))})
 

@@ -15,7 +15,7 @@ from torchmetrics.classification import BinaryAUROC
 from toolkit.errors import UserError
 from toolkit.nn.augmentation import Augmentation, to_float
 from toolkit.nn.corruption import Corruption
-from toolkit.precision import at_least_float32
+from toolkit.precision import at_least_float32, float64
 from toolkit.task import SchedulerConfig, Task
 from toolkit.types import IGNORE_LABEL, Baseline, ImageBatch, ImageScore, Stage, StepOutput
 
@@ -105,11 +105,15 @@ class Autoencoder(Task):
         """The mean training image, whatever the input."""
         train = data.dataset("train")
         some = torch.linspace(0, len(train) - 1, min(len(train), 10_000)).long()
-        mean = to_float(train.read(some)[0]).mean(dim=0)
-        batches = list(data.val_dataloader() if stage == "val" else data.test_dataloader())
-        error = torch.cat([(to_float(batch.image) - mean).square().flatten(1).mean(dim=1) for batch in batches])
-        label = torch.cat([batch.label for batch in batches])
-        error, label = error[label != IGNORE_LABEL], label[label != IGNORE_LABEL]
+        parts = [float64(to_float(train.read(index)[0])).sum(dim=0) for index in torch.split(some, 500)]
+        mean = (torch.stack(parts).sum(dim=0) / len(some)).float()
+        errors, labels = [], []
+        for batch in data.val_dataloader() if stage == "val" else data.test_dataloader():
+            distance = to_float(batch.image) - mean.to(batch.image.device)  # data in memory may lie on the GPU
+            errors.append(distance.square().flatten(1).mean(dim=1))
+            labels.append(batch.label)
+        known = torch.cat(labels) != IGNORE_LABEL
+        error, label = torch.cat(errors)[known], torch.cat(labels)[known]
         if self.anomaly is None:
             return Baseline("mean image", {"loss": float(error.mean())})
         anomalous = label == self.anomaly

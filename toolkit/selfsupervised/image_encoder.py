@@ -3,6 +3,8 @@
 Shape legend: B batch, C channels, H height, W width, D features.
 """
 
+import copy
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from typing import Any
@@ -17,6 +19,9 @@ from toolkit.nn.backbone import features_of
 from toolkit.nn.normalize import Normalize
 from toolkit.task import SchedulerConfig, Task
 from toolkit.types import IGNORE_LABEL, Baseline, ImageBatch, ImageFeatures, Stage
+
+BASELINE_BATCH = 500
+"""Images that the baseline reads at once: a whole split of photographs does not fit into memory."""
 
 
 class ImageEncoder(Task, ABC):
@@ -87,11 +92,15 @@ class ImageEncoder(Task, ABC):
     def baseline(self, data: Any, stage: Stage) -> Baseline:
         """The same vote of neighbours, who are near if their standardised pixels are."""
         bank_image, bank_label = bank_of(data)
-        vote = NeighbourVote(pixel_vectors(self.normalize, bank_image), bank_label)
-        image, label = data.dataset(stage).read(torch.arange(len(data.dataset(stage))))
-        label = label.to(bank_label.device)
-        right = vote(pixel_vectors(self.normalize, image.to(bank_image.device))) == label
-        return Baseline("pixels", {"knn_acc": float(right[label != IGNORE_LABEL].float().mean())})
+        normalize = copy.deepcopy(self.normalize).to(bank_image.device)  # data in memory may lie on the GPU
+        vote = NeighbourVote(pixel_vectors(normalize, bank_image), bank_label)
+        split, right, count = data.dataset(stage), 0, 0
+        for index in torch.split(torch.arange(len(split)), BASELINE_BATCH):
+            image, label = (part.to(bank_image.device) for part in split.read(index))
+            known = label != IGNORE_LABEL
+            right += int((vote(pixel_vectors(normalize, image)) == label)[known].sum())
+            count += int(known.sum())
+        return Baseline("pixels", {"knn_acc": right / count if count else math.nan})
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Say where the backbone is."""
