@@ -3,7 +3,7 @@
     python benchmarks/run.py --data DIR [NAME ...]   measure (all claims if no name is given)
     python benchmarks/run.py --render                only write the page from the stored results
 
-DIR holds the data sets; see docs/data.md. Everything runs on one thread, and claims that say so on a GPU; where is
+DIR holds the data sets; see docs/data.md. Everything runs on one thread, claims that say so on a GPU; where there is
 none, they are left out and told. A claim that was never run reads "unmeasured". On a copy of the tree without its
 history the environment variable COMMIT says which one it is.
 """
