@@ -61,7 +61,7 @@ def environment(hardware: str = "cpu") -> dict[str, str]:
     commit = subprocess.run(["git", "-C", str(ROOT), "rev-parse", "--short", "HEAD"], capture_output=True, text=True)
     dirty = subprocess.run(["git", "-C", str(ROOT), "status", "--porcelain", "-uno"], capture_output=True, text=True)
     return {
-        "commit": (commit.stdout.strip() or os.environ["COMMIT"]) + ("+changes" if dirty.stdout.strip() else ""),
+        "commit": os.environ.get("COMMIT") or commit.stdout.strip() + ("+changes" if dirty.stdout.strip() else ""),
         "date": datetime.date.today().isoformat(),
         "machine": f"{_processor()}, 1 thread" if hardware == "cpu" else torch.cuda.get_device_name(),
         "versions": f"Python {platform.python_version()}, torch {torch.__version__}, torchvision "
