@@ -21,7 +21,8 @@ class Preemption(Callback):
 
     The handler only takes note. Between two steps, or between two batches of a validation, all ranks agree that one of
     them was told, write the checkpoint, and exit with `EXIT_CODE`. A validation that is left is done anew after the
-    resume. A second Ctrl-C leaves at once. Goes right behind `LastCheckpoint`.
+    resume; one among the batches that a step accumulates goes on to its end, and so does that step, since no checkpoint
+    holds gradients. A second Ctrl-C leaves at once. Goes right behind `LastCheckpoint`.
 
     Args:
         last: Writes the checkpoint.
@@ -71,7 +72,8 @@ class Preemption(Callback):
     ) -> None:
         """Leave between two batches of a validation."""
         self._validation_batches += 1
-        if self._handlers and self._is_told(trainer, self._validation_batches):
+        is_between = not trainer.fit_loop._should_accumulate()
+        if self._handlers and is_between and self._is_told(trainer, self._validation_batches):
             self._leaves_validation = True
             self._leave(trainer)
 

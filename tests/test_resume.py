@@ -264,6 +264,7 @@ def test_killed_with_two_ranks_workers_and_accumulation(whole: Any, tmp_path: Pa
         (Cell(), "on_train_batch_start:26 SIGTERM"),
         pytest.param(Cell(accumulate=4), "on_train_batch_end:45 SIGUSR1", marks=slowly),
         (Cell(), "on_validation_batch_end:8 SIGTERM"),
+        (Cell(accumulate=4), "on_validation_batch_end:8 SIGTERM"),  # after 30 batches, so with the gradients of two
         pytest.param(Cell(), "on_save_checkpoint:3 SIGINT", marks=slowly),
         pytest.param(Cell(ranks=2), "on_train_batch_end:31 SIGTERM", marks=slowly),
     ],
@@ -273,6 +274,17 @@ def test_a_signal_ends_in_an_exact_checkpoint_and_exit_code_75(
     cell: Cell, kill_at: str, whole: Any, tmp_path: Path
 ) -> None:
     check(cell, [kill_at], whole, tmp_path)
+
+
+def test_a_validation_is_left_in_a_run_that_was_resumed(whole: Any, tmp_path: Path) -> None:
+    """Lightning, which counts batches that were dealt and not trained on, would log it a step late."""
+    folder = tmp_path / "run"
+    left = fit(folder, [], "on_train_batch_end:6 SIGTERM")
+    assert run(["resume", str(left)], folder, "on_validation_batch_end:5 SIGTERM") == EXIT_CODE
+    run(["resume", str(left)], folder)
+    ledger, run_folder = whole(Cell())
+    assert steps(folder) == steps(ledger)
+    same(run_folder, left)
 
 
 CELLS = [Cell(ranks, workers, accumulate) for ranks in (1, 2) for workers in (0, 2) for accumulate in (1, 4)]
