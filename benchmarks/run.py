@@ -234,7 +234,8 @@ def passes(claim: dict[str, Any], result: dict[str, Any]) -> bool:
 def _detail(claim: dict[str, Any], result: dict[str, Any]) -> str:
     seeds = f"seeds {', '.join(map(str, result['seeds']))}; " if result["seeds"] else ""
     where = f"commit {result['commit']}, {result['date']}; {result['machine']}; {result['versions']}"
-    return f"- **{claim['title']}**: `{result['command']}`; {seeds}{where}."
+    note = f"; {result['note']}" if "note" in result else ""  # what else was so that day
+    return f"- **{claim['title']}**: `{result['command']}`; {seeds}{where}{note}."
 
 
 def main() -> None:
