@@ -153,9 +153,13 @@ def test_fit_test_predict_from_the_newest_run(workdir: Path, capsys: pytest.Capt
     assert len(lines) == 1 + len(fitted.datamodule.dataset("test"))
     assert str(Path("out.csv")) in capsys.readouterr().out
     Image.fromarray(np.zeros((8, 8), dtype=np.uint8)).save("digit.png")
-    words = ["--runs", "runs", "--input", "digit.png", "--output", "one.csv", "--trainer.accelerator=cpu"]
-    main(["predict", *DIGITS, *words])
+    words = ["--runs", "runs", "--input", "digit.png", "--output", "one.csv"]
+    main(["predict", *DIGITS, *words, "--config", "configs/trainer/cpu.yaml"])
     assert len(Path("one.csv").read_text().splitlines()) == 2
+    Path("wrong.yaml").write_text("trainer: {accelerator: abacus}\n")
+    with pytest.raises(SystemExit, match="2"):
+        main(["predict", *DIGITS, *words, "--config", "configs/trainer/cpu.yaml", "--config", "wrong.yaml"])
+    assert "abacus" in capsys.readouterr().err
 
 
 def test_two_runs_in_one_second_do_not_collide(workdir: Path) -> None:

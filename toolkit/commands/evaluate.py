@@ -8,7 +8,14 @@ from typing import Any
 from lightning.pytorch import Callback, Trainer
 
 from toolkit.checkpoint import find_checkpoint, load, read_checkpoint
-from toolkit.commands.parser import ToolkitParser, run_name, stated, take_configs, take_option
+from toolkit.commands.parser import (
+    ToolkitParser,
+    run_name,
+    setting_of_configs,
+    stated,
+    take_configs,
+    take_option,
+)
 from toolkit.commands.parts import Parts
 from toolkit.commands.toolkit_cli import ToolkitCLI, config_file, is_rank_zero, quiet
 from toolkit.errors import UserError
@@ -70,27 +77,26 @@ def _predict_inputs(inputs: Sequence[str], args: Sequence[str], writer: Callback
     quiet()
     parser = ToolkitParser(prog="cli.py predict --input ...", exit_on_error=False)
     parser.add_argument("--ckpt_path", type=str | None, default=None)
-    parser.add_argument("--config", type=list[str] | None, default=None)
     parser.add_argument("--batch_size", type=int | None, default=None)
     parser.add_argument("--num_workers", type=int, default=0)
-    parser.add_argument("--trainer.accelerator", type=str, default="auto")
-    parser.add_argument("--trainer.precision", type=str | int | None, default=None)
     paths, rest = take_checkpoint(args, parts)
-    _, rest = take_option(rest, "runs")
+    given = setting_of_configs("trainer", rest)
+    parser.add_argument("--trainer.accelerator", type=str, default=given.get("accelerator") or "auto")
+    parser.add_argument("--trainer.precision", type=str | int | None, default=given.get("precision"))
+    rest = take_configs(take_option(rest, "runs")[1])[1]
     parser.words = rest
     options = parser.parse_args(rest)
     task = load(paths)
     if task.input_kind is None:
         raise UserError(f"--input: {type(task).__name__} predicts a DataModule's samples only; leave --input out.")
     data = parts.input_data(task, inputs, options.batch_size or task.predict_batch_size, options.num_workers)
-    trainer = Trainer(
-        accelerator=options.trainer.accelerator,
-        precision=options.trainer.precision,
-        devices=1,
-        logger=False,
-        default_root_dir=_evaluation_folder(paths, "predict", parts),
-        callbacks=[writer, *parts.evaluation_callbacks(task)],
-    )
+    folder = _evaluation_folder(paths, "predict", parts)
+    callbacks = [writer, *parts.evaluation_callbacks(task)]
+    hardware = {"accelerator": options.trainer.accelerator, "precision": options.trainer.precision, "devices": 1}
+    try:
+        trainer = Trainer(**hardware, logger=False, default_root_dir=folder, callbacks=callbacks)
+    except ValueError as error:  # such as a precision that there is not
+        raise UserError(f"trainer: {error}") from error
     trainer.predict(task, datamodule=data, return_predictions=False)
     return task
 

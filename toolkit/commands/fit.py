@@ -31,6 +31,11 @@ SECONDS_TO_FAIL = 5.0
 def fit(args: Sequence[str], parts: Parts) -> ToolkitCLI:
     """Train; print the summary. ``--ckpt_path last`` resumes the newest run of the config."""
     into, args = take_option(args, "into")
+    if not into and (folder := stated(args, "into")):
+        raise UserError(
+            f"into: a config holds {folder!r}, but a run folder belongs to one run and not to a recipe; write "
+            f"--into {folder} on the command line."
+        )
     given, rest = take_option(args, "ckpt_path")
     if given != ["last"]:
         return _fit_into(Path(into[0]), args, parts) if into else _begin(args, parts)

@@ -137,6 +137,16 @@ def stated(args: Sequence[str], name: str) -> str | None:
     return values[-1] if values else None
 
 
+def setting_of_configs(name: str, args: Sequence[str]) -> dict[str, Any]:
+    """What the configs of a command line give to ``name:``, a later one over those before it."""
+    given: dict[str, Any] = {}
+    for file in take_configs(args)[0]:
+        content = _content(file)
+        if isinstance(content, dict) and isinstance(content.get(name), dict):
+            given |= content[name]
+    return given
+
+
 def run_name(args: Sequence[str]) -> str | None:
     """What a run is called: ``--name``, else ``name:`` of the configs, else the first config's file without ending.
 

@@ -107,6 +107,11 @@ def _options(args: Sequence[str]) -> tuple[argparse.Namespace, list[str]]:
     options.kill_after = options.kill_after or 2 * options.steps // 3
     if not 0 < options.kill_after < options.steps:
         raise UserError(f"verify-resume: need 0 < kill_after < steps, got {options.kill_after} and {options.steps}.")
+    if any(arg == "--into" or arg.startswith("--into=") for arg in rest):
+        raise UserError(
+            "verify-resume: --into names one run folder, and it makes two runs, in a folder that goes with them; leave "
+            "it out."
+        )
     if not any(arg.startswith(("--config", "-c")) for arg in rest):
         raise UserError("verify-resume: name a config with --config configs/...yaml.")
     return options, rest

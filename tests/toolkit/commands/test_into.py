@@ -63,3 +63,16 @@ def test_the_differences_are_told_without_a_checkpoints_tensors(workdir: Path, m
     monkeypatch.setattr(fit, "read_checkpoint", lambda path, sharded=True: asked.append(sharded) or read(path, sharded))
     main([*FIT, "--trainer.max_epochs=2", "--trainer.limit_train_batches=1"])
     assert asked == [False]
+
+
+def test_a_config_names_no_run_folder(workdir: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (workdir / "named.yaml").write_text("into: runs/a/b\n")
+    with pytest.raises(SystemExit, match="2"):
+        main(["fit", "--config", "configs/vision/classification_digits.yaml", "--config", "named.yaml"])
+    assert "write --into runs/a/b on the command line" in capsys.readouterr().err
+
+
+def test_two_runs_do_not_go_into_one_folder(workdir: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit, match="2"):
+        main(["verify-resume", *FIT[1:]])
+    assert "--into names one run folder" in capsys.readouterr().err
