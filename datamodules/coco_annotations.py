@@ -154,8 +154,8 @@ class CocoAnnotations:
             labels.append(label[record["category_id"]])
             crowds.append(bool(record.get("iscrowd", 0)))
             area = record.get("area")
-            own = isinstance(area, int | float) and math.isfinite(area) and area > 0
-            areas.append(float(area) if own else (box[2] - box[0]) * (box[3] - box[1]))  # type: ignore[arg-type]
+            own = _float(area) if isinstance(area, int | float) else 0.0
+            areas.append(own if 0 < own < math.inf else (box[2] - box[0]) * (box[3] - box[1]))
         return AnnotatedImage(
             self.folder / name,
             size,
@@ -184,13 +184,27 @@ def _read(path: Path) -> dict[str, Any]:
         for record in document[part]:
             if not isinstance(record, dict) or any(name not in record for name in names):
                 raise UserError(f"data: {str(path)!r}: each of its {part} needs {' and '.join(names)}, got {record}.")
+            _check_ids(path, part, record, ("id",))
     for record in document["annotations"]:
         if not isinstance(record, dict):
             raise UserError(
                 f"data: {str(path)!r}: each of its annotations is an object such as "
                 f'{{"id": 1, "image_id": 1, "category_id": 1, "bbox": [left, top, width, height]}}, got {record!r:.80}.'
             )
+        _check_ids(path, "annotations", record, ("id", "image_id", "category_id"))
     return document  # type: ignore[no-any-return]
+
+
+def _check_ids(path: Path, part: str, record: dict[str, Any], names: Sequence[str]) -> None:
+    for name in names:
+        value = record.get(name)
+        if isinstance(value, float) and value.is_integer():  # 3.0, as a table with gaps writes it, is 3
+            record[name] = int(value)
+        elif not isinstance(value, int | str | None):
+            raise UserError(
+                f"data: {str(path)!r}: {name} of one of its {part} is {value!r:.40}; write a whole number, or a "
+                "text in quotes."
+            )
 
 
 def _category_names(categories: Iterable[Mapping[str, Any]]) -> dict[Any, str]:
@@ -207,8 +221,16 @@ def _corners(bbox: Any) -> list[Any]:
     """COCO's (left, top, width, height) as (left, top, right, bottom)."""
     if not isinstance(bbox, list) or len(bbox) != 4 or not all(isinstance(value, int | float) for value in bbox):
         return bbox if isinstance(bbox, list) else []
-    left, top, width, height = bbox
+    left, top, width, height = map(_float, bbox)
     return [left, top, left + width, top + height]
+
+
+def _float(value: float) -> float:
+    """Infinity for a whole number of hundreds of digits, which a float cannot hold."""
+    try:
+        return float(value)
+    except OverflowError:
+        return math.inf
 
 
 def _size(image: Mapping[str, Any], path: Path) -> tuple[int, int] | None:

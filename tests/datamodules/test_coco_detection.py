@@ -203,3 +203,25 @@ def test_other_files_are_explained(tmp_path: Path, text: str, message: str) -> N
 def test_two_categories_of_one_name_are_told_apart(tmp_path: Path) -> None:
     coco(tmp_path, categories=[{"id": 3, "name": "cat"}, {"id": 7, "name": "cat"}])
     assert module(tmp_path).class_names == ["cat", "cat 7"]
+
+
+@pytest.mark.parametrize(("part", "name"), [("images", "id"), ("categories", "id"), ("annotations", "image_id")])
+def test_an_id_that_is_none_is_named(part: str, name: str, tmp_path: Path) -> None:
+    records = coco(tmp_path)[part]
+    records[1][name] = [3]
+    coco(tmp_path, **{part: records})
+    with pytest.raises(UserError, match=rf"a\.json': {name} of one of its {part} is \[3\]; write a whole number"):
+        module(tmp_path)
+
+
+def test_whole_numbers_with_a_point_are_ids_and_endless_ones_no_boxes(tmp_path: Path) -> None:
+    document = coco(tmp_path)
+    whole = only_batch(module(tmp_path))
+    for record in document["annotations"]:
+        record["image_id"] = float(record["image_id"])
+    document["annotations"][0] |= {"bbox": [2, 4, 10**400, 8], "area": 10**400}
+    coco(tmp_path, **document)
+    with pytest.warns(UserWarning, match="not four finite numbers: 1 dropped"):
+        batch = only_batch(module(tmp_path))
+    assert batch.label[1].tolist() == [IGNORE_LABEL, IGNORE_LABEL]
+    assert torch.equal(batch.box[2:], whole.box[2:])
