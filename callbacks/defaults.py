@@ -42,7 +42,7 @@ from toolkit.language.translation import Translation
 from toolkit.reinforcement.reinforcement_task import ReinforcementTask
 from toolkit.secrets import mask
 from toolkit.selfsupervised.autoencoder import Autoencoder
-from toolkit.selfsupervised.image_encoder import ImageEncoder
+from toolkit.selfsupervised.image_encoder import ImageEncoder, has_labels
 from toolkit.selfsupervised.two_views import TwoViews
 from toolkit.task import Task
 from toolkit.vision.image_classification import ImageClassification
@@ -102,7 +102,7 @@ def close_loggers(running: Sequence[Logger]) -> str | None:
 
 def fit_callbacks(run: Run) -> list[Callback]:
     """Best and last checkpoint, learning rate, throughput, progress, pictures, and the run's record."""
-    monitor = run.task.monitor if run.validates else None
+    monitor = run.task.monitor if run.validates and _is_measured(run) else None
     folder = run.folder / "checkpoints"
     options = run.checkpoint
     last = LastCheckpoint(folder, options.keep_last, options.every_n_steps, options.every_n_minutes)
@@ -127,6 +127,11 @@ def fit_callbacks(run: Run) -> list[Callback]:
 def evaluation_callbacks(task: Task) -> list[Callback]:
     """Progress and the family's metric; the pictures that a config names come with its config."""
     return [make_progress_bar(), *_of_family(MEASURES, task)]
+
+
+def _is_measured(run: Run) -> bool:
+    """Whether there is a measure of the task at all: that of an encoder needs labels."""
+    return not isinstance(run.task, ImageEncoder) or has_labels(run.data)
 
 
 def _of_family(table: Mapping[type[Task], tuple[type[Callback], ...]], task: Task) -> list[Callback]:

@@ -4,13 +4,14 @@ from typing import Any
 
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch.utilities import rank_zero_info
 from torch import Tensor
 from torchmetrics.classification import MulticlassAccuracy
 
 from toolkit.errors import UserError
 from toolkit.gathered import gathered
 from toolkit.metrics.nearest_neighbours import BANK_SIZE, NEIGHBOURS, TEMPERATURE, NeighbourVote, bank_of
-from toolkit.selfsupervised.image_encoder import ImageEncoder
+from toolkit.selfsupervised.image_encoder import ImageEncoder, has_labels
 from toolkit.types import IGNORE_LABEL, ImageBatch, ImageFeatures
 
 BATCH = 500
@@ -22,6 +23,7 @@ class OnlineKNN(Callback):
 
     The images of the bank are encoded as they are, in evaluation mode and without gradients, before each validation; on
     several devices each encodes its share. Nothing is learned, and nothing is kept from one validation to the next.
+    Images without labels (a single class) are not measured, which is said once.
 
     Args:
         neighbours: k.
@@ -43,11 +45,19 @@ class OnlineKNN(Callback):
         self.neighbours, self.temperature, self.bank_size = neighbours, temperature, bank_size
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Refuse other tasks."""
+        """Refuse other tasks, and see whether there are labels."""
         check_encoder(self, pl_module)
+        self._measures = has_labels(getattr(trainer, "datamodule", None))
+        if stage == "fit" and not self._measures:
+            rank_zero_info(
+                "data: the images have no labels, so nothing measures the encoder, and no checkpoint is the best; "
+                "last.ckpt is the result."
+            )
 
     @torch.no_grad()
     def _begin(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        if not self._measures:
+            return
         assert isinstance(pl_module, ImageEncoder)
         image, label = bank_of(trainer.datamodule, self.bank_size)  # type: ignore[attr-defined]
         # Batches are dealt to the ranks, and cut alike on any number of them, so that features round alike.
@@ -65,10 +75,14 @@ class OnlineKNN(Callback):
         self._accuracy = _accuracy(bank.num_classes).to(pl_module.device)
 
     def _add(self, outputs: Any, batch: ImageBatch) -> None:
+        if not self._measures:
+            return
         assert isinstance(outputs, ImageFeatures)
         self._accuracy.update(self._vote(outputs.feature), batch.label)
 
     def _end(self, pl_module: LightningModule, stage: str) -> None:
+        if not self._measures:
+            return
         value: Tensor = self._accuracy.compute()
         pl_module.log(f"{stage}/knn_acc", value, prog_bar=True, sync_dist=True)  # equal on all ranks
 

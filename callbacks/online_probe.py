@@ -31,7 +31,8 @@ class OnlineLinearProbe(Callback):
             whose gradients are accumulated it sees the last.
 
     Raises:
-        UserError: A number that is not positive; a task that is no `ImageEncoder`; data without ``num_classes``.
+        UserError: A number that is not positive; a task that is no `ImageEncoder`; data without ``num_classes``, or
+            with a single class.
     """
 
     def __init__(self, lr: float = 0.005, every_n_steps: int = 1) -> None:
@@ -46,6 +47,11 @@ class OnlineLinearProbe(Callback):
         classes = getattr(trainer.datamodule, "num_classes", None)  # type: ignore[attr-defined]
         if classes is None:
             raise UserError("OnlineLinearProbe: the data has no num_classes; remove the probe from trainer.callbacks.")
+        if classes < 2:
+            raise UserError(
+                f"OnlineLinearProbe: need labels of two or more classes, got {classes} class, so there is nothing to "
+                "read from the features; remove the probe from trainer.callbacks."
+            )
         self._classes: int = classes
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:

@@ -85,10 +85,10 @@ class ImageFolderDataModule(ImageDataModule):
     ) -> tuple[list[str], dict[Stage, Labelled]]:
         """Class names, and the files of each split."""
         stages = self._folders_of_splits()
-        names = _class_names(stages.get("train", self.root))
-        files = {stage: _labelled(folder, names) for stage, folder in stages.items()}
+        names = self._classes(stages.get("train", self.root))
+        files = {stage: self._labelled(folder, names) for stage, folder in stages.items()}
         if not stages:
-            everything = _labelled(self.root, names)
+            everything = self._labelled(self.root, names)
             files["train"], files["test"] = _held_out(everything, test_size, split_seed)
         if "val" not in files:
             files["train"], files["val"] = _held_out(files["train"], val_size, split_seed)
@@ -97,7 +97,7 @@ class ImageFolderDataModule(ImageDataModule):
     def _folders_of_splits(self) -> dict[Stage, Path]:
         """The folder of each split; none where the root holds the classes, of which one may be called train."""
         folders = _folders_with_images(self.root)
-        is_split = any(folder.name.lower() == "train" and _folders_with_images(folder) for folder in folders)
+        is_split = any(folder.name.lower() == "train" and self._holds_split(folder) for folder in folders)
         stages: dict[Stage, Path] = {}
         unknown: list[str] = []
         for folder in folders if is_split else ():
@@ -110,9 +110,37 @@ class ImageFolderDataModule(ImageDataModule):
             raise UserError(
                 f"data.init_args.root: {str(self.root)!r} has {', '.join(folder.name for folder in stages.values())}, "
                 f"and beside them folders with images that are no further splits: {unknown[:5]}; move those elsewhere, "
-                f"or call splits {', '.join(self.stage_of_folder)}. If train is a class here, rename its folder."
+                f"or call splits {', '.join(self.stage_of_folder)}. If train is no split here, rename its folder."
             )
         return stages
+
+    def _holds_split(self, train: Path) -> bool:
+        """Whether a folder of images called train is a split, and no class."""
+        return bool(_folders_with_images(train))
+
+    def _classes(self, folder: Path) -> list[str]:
+        """Names of the folders that hold images, sorted."""
+        names = [child.name for child in _folders_with_images(folder)]
+        if len(names) < 2:
+            loose = 0 if names else sum(1 for _ in image_files(folder))
+            none = f"no class folder with images and {loose} images in all"
+            found = f"one class only ({names[0]!r})" if names else none
+            raise UserError(
+                f"data.init_args.root: {str(folder)!r} has {found}; need a folder for each of two or more classes, "
+                f"such as {folder / 'ant' / '1.jpg'} and {folder / 'bee' / '1.jpg'}; images without classes are read "
+                "by UnlabelledFolderDataModule."
+            )
+        return names
+
+    def _labelled(self, folder: Path, names: Sequence[str]) -> Labelled:
+        """All images of a folder of classes."""
+        found = {child.name for child in folder.iterdir() if child.is_dir() and next(image_files(child), None)}
+        if unknown := sorted(found - set(names)):
+            raise UserError(
+                f"data.init_args.root: {str(folder)!r} has classes that the training folder has not: {unknown[:5]}; "
+                f"training has {list(names[:5])}{'...' if len(names) > 5 else ''}."
+            )
+        return [(file, number) for number, name in enumerate(names) for file in image_files(folder / name)]
 
     def sample_name(self, index: int) -> str:
         """The path of a test image."""
@@ -142,30 +170,6 @@ def _folders_with_images(folder: Path) -> list[Path]:
     """Those directly in a folder that hold images, sorted; hidden ones are left out."""
     children = [child for child in sorted(folder.iterdir()) if child.is_dir() and not child.name.startswith(".")]
     return [child for child in children if next(image_files(child), None)]
-
-
-def _class_names(folder: Path) -> list[str]:
-    """Names of the folders that hold images, sorted."""
-    names = [child.name for child in _folders_with_images(folder)]
-    if len(names) < 2:
-        loose = sum(1 for _ in image_files(folder)) if not names else 0
-        found = f"one class only ({names[0]!r})" if names else f"no class folder with images and {loose} images in all"
-        raise UserError(
-            f"data.init_args.root: {str(folder)!r} has {found}; need a folder for each of two or more classes, such as "
-            f"{folder / 'ant' / '1.jpg'} and {folder / 'bee' / '1.jpg'}."
-        )
-    return names
-
-
-def _labelled(folder: Path, names: Sequence[str]) -> Labelled:
-    """All images of a folder of classes."""
-    found = {child.name for child in folder.iterdir() if child.is_dir() and next(image_files(child), None)}
-    if unknown := sorted(found - set(names)):
-        raise UserError(
-            f"data.init_args.root: {str(folder)!r} has classes that the training folder has not: {unknown[:5]}; "
-            f"training has {list(names[:5])}{'...' if len(names) > 5 else ''}."
-        )
-    return [(file, number) for number, name in enumerate(names) for file in image_files(folder / name)]
 
 
 def _held_out(files: Labelled, size: int | float, split_seed: int) -> tuple[Labelled, Labelled]:

@@ -131,7 +131,7 @@ def overrides(config: str, data: dict[str, str]) -> list[str]:
         words += [f"--data.path={data['lines']}"]
     if kind == "ParallelTextDataModule" and "train" in content["data"]["init_args"]:
         words += [f"--data.{stage}=[{stage}.de,{stage}.en]" for stage in ("train", "val", "test")]
-    if kind in ("ImageFolderDataModule", "ImageNetDataModule"):
+    if kind in ("ImageFolderDataModule", "ImageNetDataModule", "UnlabelledFolderDataModule"):
         words += [f"--data.root={data['data.root']}", "--data.image_size=64", "--data.num_workers=0"]
     if kind == "SegmentationFolderDataModule":
         words += ["--data.root=scenes", "--data.image_size=64", "--data.num_workers=0"]

@@ -75,6 +75,7 @@ class Run:
     wandb: WandbOptions
     checkpoint: CheckpointOptions
     task: Task
+    data: LightningDataModule
     validates: bool
     """Whether there will be validation, and with it a best checkpoint."""
     saves: bool

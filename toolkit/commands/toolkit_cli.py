@@ -238,6 +238,7 @@ class ToolkitCLI(LightningCLI):
             self.config_init.wandb,
             self.config_init.checkpoint,
             self.model,
+            self.datamodule,
             validates=config["limit_val_batches"] != 0,
             saves=config["enable_checkpointing"] is not False,
         )

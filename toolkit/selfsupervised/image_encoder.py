@@ -24,11 +24,17 @@ BASELINE_BATCH = 500
 """Images that the baseline reads at once: a whole split of photographs does not fit into memory."""
 
 
+def has_labels(data: Any) -> bool:
+    """Whether the labels of a DataModule tell images apart: of a single class every vote would be right."""
+    return getattr(data, "num_classes", None) != 1
+
+
 class ImageEncoder(Task, ABC):
     """An encoder of images that learns without their labels.
 
     Labels only measure: `callbacks.online_knn.OnlineKNN`, which the command line adds, logs the monitored
-    ``val/knn_acc``. The loss would choose badly, since that of BYOL is least for an encoder that has collapsed.
+    ``val/knn_acc``. The loss would choose badly, since that of BYOL is least for an encoder that has collapsed; where
+    `has_labels` denies labels, nothing is chosen, and the last checkpoint is the result.
     Normalisation is part of the model, as in classification. The checkpoint says where the backbone lies in it, so that
     `callbacks.pretrained_backbone.PretrainedBackbone` can take it over into any task.
 
@@ -89,8 +95,10 @@ class ImageEncoder(Task, ABC):
         """The backbone's features of the images as they are."""
         return ImageFeatures(self.encode(batch.image).float(), batch.index, batch.label != IGNORE_LABEL)
 
-    def baseline(self, data: Any, stage: Stage) -> Baseline:
-        """The same vote of neighbours, who are near if their standardised pixels are."""
+    def baseline(self, data: Any, stage: Stage) -> Baseline | None:
+        """The same vote of neighbours, who are near if their standardised pixels are; None without labels."""
+        if not has_labels(data):
+            return None
         bank_image, bank_label = bank_of(data)
         normalize = copy.deepcopy(self.normalize).to(bank_image.device)  # data in memory may lie on the GPU
         vote = NeighbourVote(pixel_vectors(normalize, bank_image), bank_label)

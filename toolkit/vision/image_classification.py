@@ -54,7 +54,8 @@ class ImageClassification(ImageTask):
         scheduler_config: When the scheduler steps.
 
     Raises:
-        UserError: Names or weights do not count K; negative weights, or all 0; smoothing outside its range.
+        UserError: Fewer than two classes; names or weights that do not count K; negative weights, or all 0; smoothing
+            outside its range.
     """
 
     monitor = "val/acc"
@@ -80,6 +81,11 @@ class ImageClassification(ImageTask):
         scheduler: LRSchedulerCallable | None = None,
         scheduler_config: SchedulerConfig | None = None,
     ) -> None:
+        if num_classes < 2:
+            raise UserError(
+                f"model.init_args.num_classes: {type(self).__name__} needs two or more classes, got {num_classes}; "
+                "take a DataModule of labelled images, such as ImageFolderDataModule with one folder a class."
+            )
         check_one_a_class(num_classes, class_names=class_names)
         check_class_weights(num_classes, class_weights)
         if not 0 <= label_smoothing < 1:
