@@ -29,6 +29,10 @@ BASELINE_EPISODES = 20
 """So many are enough to see what a policy that knows nothing gets."""
 BASELINE_STEPS = 3_000
 """Of each of its environments; who does nothing in Breakout is not asked for half an hour."""
+CONSTANTS_STEPS = 30_000
+"""The same, of all policies together that always do one thing."""
+MOST_CONSTANTS = 20
+"""Of very many discrete actions, so many are tried, evenly spread."""
 
 
 class ExperienceStream:
@@ -135,6 +139,8 @@ class GymnasiumDataModule(DataSource, HoldsExperience):
         self._pending: dict[str, Any] | None = None
         """The state of a checkpoint, until there are environments to put it into."""
         self._has_begun = False
+        self._group: Any = None
+        """Of all ranks, for what lies in the computers' memory; made when it is needed."""
         self._evaluations: dict[Stage, Evaluation] = {}
 
     # What tasks and networks are told ---------------------------------------------------------------------------------
@@ -204,6 +210,11 @@ class GymnasiumDataModule(DataSource, HoldsExperience):
         if self._pending is not None:
             self._go_on(self._pending)
             self._pending = None
+        elif self.trainer is not None and self.trainer.ckpt_path is not None:
+            rank_zero_warn(
+                f"experience: {self.trainer.ckpt_path} holds none, so new episodes and an empty memory begin; a run "
+                "goes on exactly from its last.ckpt, with python cli.py resume RUN_FOLDER."
+            )
 
     def _folder(self, rank: int) -> Path:
         """Where what does not fit into memory goes: into the run folder."""
@@ -234,12 +245,21 @@ class GymnasiumDataModule(DataSource, HoldsExperience):
             "environments": read_state(adapter.environments),
             "experience": self.experience.state_dict(),
         }
-        _, world_size = self._place()
-        ranks: list[Any] = [own]
-        if world_size > 1:
-            ranks = [None] * world_size
-            torch.distributed.all_gather_object(ranks, own)
+        ranks = self._of_all_ranks(own)
+        if ranks is None:
+            return {}  # rank 0 writes
         return {"ranks": ranks, "env_id": self.environments.env_id, "seed": self.seed, "num_envs": self.num_envs}
+
+    def _of_all_ranks(self, own: dict[str, Any]) -> list[Any] | None:
+        """On rank 0 what each rank has, through the computers' memory; None elsewhere."""
+        rank, world_size = self._place()
+        if world_size == 1:
+            return [own]
+        if self._group is None:
+            self._group = torch.distributed.new_group(backend="gloo")
+        ranks: list[Any] | None = [None] * world_size if rank == 0 else None
+        torch.distributed.gather_object(own, ranks, dst=0, group=self._group)
+        return ranks
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Keep it until the environments are there."""
@@ -264,7 +284,9 @@ class GymnasiumDataModule(DataSource, HoldsExperience):
             write_state(adapter.environments, own["environments"])
             adapter.load_state_dict(own["adapter"])
             return
-        adapter.reset(single_key(self.seed, 1 + int(own["adapter"]["lengths"].sum()), rank) % 2**31)
+        assert self.trainer is not None
+        items = self.trainer.fit_loop.epoch_loop.batch_progress.total.ready  # more at each resume
+        adapter.reset(single_key(self.seed, 1 + items, rank) % 2**31)
         self.experience.cut()
         rank_zero_info(
             f"experience: the state of {self.environments.env_id} cannot be read, so its {self.num_envs} running "
@@ -306,12 +328,15 @@ class GymnasiumDataModule(DataSource, HoldsExperience):
         """One environment that can be rendered."""
         return self.environments.make(training=False, render=True)
 
-    def baseline(self, stage: Stage) -> Baseline:
-        """What a random policy earns, and beside it the best of the policies that always do the same."""
+    def baseline(self, stage: Stage) -> Baseline | None:
+        """What a random policy earns, and beside it the best of the policies that always do the same.
+
+        A policy that the environment does not survive is left out and told; None if the random one is.
+        """
         total = min(self.episodes[stage], BASELINE_EPISODES)
         evaluation = self._evaluation(EVALUATION_SEEDS[stage], range(total))
-        draw = np.random.default_rng(0)
         count = evaluation.num_envs
+        draw = np.random.default_rng(0)
 
         def at_random(*_: torch.Tensor) -> torch.Tensor:
             if isinstance(self.action_space, Discrete):
@@ -320,21 +345,37 @@ class GymnasiumDataModule(DataSource, HoldsExperience):
             low, high = self.action_space.low, self.action_space.high
             return torch.from_numpy(draw.uniform(low, high, (count, len(low))).astype(np.float32))
 
-        def mean_return(act: Act) -> float:
-            return float(evaluation.play(act, BASELINE_STEPS).episode_return.mean())
+        def mean_return(name: str, act: Act, most_steps: int) -> float | None:
+            nonlocal evaluation
+            try:
+                return float(evaluation.play(act, most_steps).episode_return.mean())
+            except UserError as error:
+                rank_zero_warn(f"baseline: {name} is left out: {error}")
+                evaluation.adapter.environments.close()
+                evaluation = self._evaluation(EVALUATION_SEEDS[stage], range(total))
+                return None
 
-        constants = {
-            name: mean_return(lambda *_, action=action: action) for name, action in self._constants(count).items()
+        actions = self._constants(count)
+        most = min(BASELINE_STEPS, CONSTANTS_STEPS // len(actions))
+        played = {
+            name: mean_return(f"always {name}", lambda *_, action=action: action, most)
+            for name, action in actions.items()
         }
-        best = max(constants, key=lambda name: constants[name])
-        random = Baseline("random policy", {"return_mean": mean_return(at_random)})
+        constants = {name: value for name, value in played.items() if value is not None}
+        random = mean_return("a random policy", at_random, BASELINE_STEPS)
         evaluation.adapter.environments.close()
-        return random._replace(others=(Baseline(f"always {best}", {"return_mean": constants[best]}),))
+        if random is None:
+            return None
+        best = max(constants, key=lambda name: constants[name], default=None)
+        others = () if best is None else (Baseline(f"always {best}", {"return_mean": constants[best]}),)
+        return Baseline("random policy", {"return_mean": random}, others)
 
     def _constants(self, count: int) -> dict[str, torch.Tensor]:
-        """Each discrete action; of continuous ones the least, the middle and the largest."""
+        """Each discrete action, or some of very many; of continuous ones the least, the middle and the largest."""
         if isinstance(self.action_space, Discrete):
-            return {f"action {k}": torch.full((count,), k) for k in range(int(self.action_space.n))}
+            K = int(self.action_space.n)
+            tried = range(K) if K <= MOST_CONSTANTS else [k * K // MOST_CONSTANTS for k in range(MOST_CONSTANTS)]
+            return {f"action {k}": torch.full((count,), k) for k in tried}
         assert isinstance(self.action_space, Box)
         low, high = self.action_space.low, self.action_space.high
         values = {"least": low, "middle": (low + high) / 2, "largest": high}

@@ -58,6 +58,8 @@ class Faulty(Counting):
         if self.steps == 3:
             if self.fault == "raises":
                 raise RuntimeError("the motor is hot")
+            if self.fault == "raises at 0" and action == 0:
+                raise RuntimeError("the motor stands still")
             if self.fault == "reward":
                 reward = float("nan")
             if self.fault == "observation":

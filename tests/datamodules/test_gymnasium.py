@@ -1,11 +1,14 @@
 import pytest
 import torch
+from gymnasium.spaces import Discrete
 
 from datamodules import gymnasium
+from datamodules.evaluation import Act, Evaluation
 from datamodules.experience import Replay, Rollouts
 from datamodules.gymnasium import GymnasiumDataModule
 from tests import environments
 from toolkit.errors import UserError
+from toolkit.experience import Episodes
 
 assert environments
 
@@ -104,6 +107,37 @@ def test_a_baseline_that_never_ends_is_cut(monkeypatch: pytest.MonkeyPatch) -> N
     assert played.episode_return.tolist() == [1 + 2 + 3 + 4] * 16
     monkeypatch.setattr(gymnasium, "BASELINE_STEPS", 5)
     assert data.baseline("val").metrics == {"return_mean": 15.0}
+
+
+def test_a_baseline_that_the_environment_does_not_survive_is_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    data = GymnasiumDataModule("Faulty-v0", options={"fault": "raises at 0"})
+    with pytest.warns(UserWarning, match="is left out: .*the motor stands still") as told:
+        assert data.baseline("val") is None
+    assert [str(one.message).split(" is ")[0] for one in told] == [
+        "baseline: always action 0",
+        "baseline: a random policy",
+    ]
+    monkeypatch.setattr(gymnasium, "BASELINE_EPISODES", 1)  # in which the random policy's third action is 1
+    with pytest.warns(UserWarning, match="baseline: always action 0 is left out"):
+        found = data.baseline("val")
+    assert found == ("random policy", {"return_mean": 15.0}, (("always action 1", {"return_mean": 15.0}, ()),))
+
+
+def test_of_very_many_actions_some_are_tried(monkeypatch: pytest.MonkeyPatch) -> None:
+    data = GymnasiumDataModule("Counting-v0", options={"ends": 5})
+    data.action_space = Discrete(210)
+    names = list(data._constants(3))
+    assert len(names) == gymnasium.MOST_CONSTANTS
+    assert (names[0], names[1], names[-1]) == ("action 0", "action 10", "action 199")
+    steps = []
+
+    def play(self: Evaluation, act: Act, most_steps: int | None = None) -> Episodes:
+        steps.append(most_steps)
+        return Episodes(torch.zeros(1), torch.zeros(1), torch.zeros(1))
+
+    monkeypatch.setattr(Evaluation, "play", play)
+    data.baseline("val")
+    assert steps == [gymnasium.CONSTANTS_STEPS // gymnasium.MOST_CONSTANTS] * 20 + [gymnasium.BASELINE_STEPS]
 
 
 @pytest.mark.parametrize(("total", "ranks"), [(100, 1), (200, 2)])

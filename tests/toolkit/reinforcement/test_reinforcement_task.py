@@ -128,3 +128,17 @@ def test_a_run_ends_with_its_budget_and_goes_no_further(workdir: Path) -> None:
     assert (made.trainer.global_step, made.trainer.current_epoch) == (20, 5)
     again = main(["resume", str(made.run_folder)])
     assert int(again.model.env_steps) == 400
+
+
+def test_a_fit_from_the_best_checkpoint_says_that_it_begins_without_a_memory(workdir: Path) -> None:
+    words = [
+        "fit",
+        *CASES[DQN].arguments,
+        "--trainer.accelerator=cpu",
+        "--trainer.max_epochs=1",
+        "--wandb.enabled=false",
+    ]
+    best = main(words).run_folder / "checkpoints" / "best.ckpt"
+    words[words.index("--trainer.max_epochs=1")] = "--trainer.max_epochs=2"
+    with pytest.warns(UserWarning, match=r"experience: .*best.ckpt holds none, .* from its last.ckpt"):
+        main([*words, f"--ckpt_path={best}"])
