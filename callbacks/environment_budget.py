@@ -32,5 +32,6 @@ class EnvironmentBudget(Callback):
 
     def _stop_if_done(self, trainer: Trainer, pl_module: LightningModule) -> None:
         assert isinstance(pl_module, ReinforcementTask)
-        if pl_module.progress >= 1:
+        total = pl_module.total_steps or getattr(trainer.datamodule, "total_steps", None)  # type: ignore[attr-defined]
+        if total and pl_module.counts.steps >= total:
             trainer.should_stop = True

@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 import gymnasium
 import numpy as np
 import torch
+from gymnasium.spaces import Box
 from gymnasium.vector import AutoresetMode
 
 from toolkit.errors import UserError, short_message
@@ -61,6 +62,9 @@ class EnvironmentAdapter:
             )
         self.mode = mode
         self.is_float = np.issubdtype(environments.single_observation_space.dtype, np.floating)
+        action_space = environments.single_action_space
+        self.bounds = (action_space.low, action_space.high) if isinstance(action_space, Box) else None
+        """Of continuous actions, in the environment's own precision."""
         self.all = np.ones(self.num_envs, dtype=bool)
         self.only_reset = np.zeros(self.num_envs, dtype=bool)
         """Where the next step ignores its action; of ``NEXT_STEP``."""
@@ -80,11 +84,7 @@ class EnvironmentAdapter:
                 go on.
         """
         given: Any = seed  # gymnasium's own are typed for one number, and take as many as there are environments
-        try:
-            observation, _ = self.environments.reset(seed=given)
-        except Exception as error:
-            raise UserError(f"environment {self.name}: reset raised {short_message(error)}.") from error
-        self.observation = self._checked(observation)
+        self.observation = self._begun(seed=given)
         self.start, self.only_reset = self.all, np.zeros(self.num_envs, dtype=bool)
         self.returns[:], self.lengths[:] = 0, 0
         return self.observation
@@ -96,6 +96,8 @@ class EnvironmentAdapter:
             action: ``(N,)`` or ``(N, A)``, in the environment's units.
         """
         before = self.observation
+        if self.bounds is not None:  # from [-1, 1] to the bounds in float32, an action may be rounded beyond them
+            action = np.minimum(np.maximum(action, self.bounds[0]), self.bounds[1])
         try:
             raw, reward, terminated, truncated, info = self.environments.step(action)
         except Exception as error:
@@ -134,13 +136,21 @@ class EnvironmentAdapter:
             last = after.copy()
             for number in np.flatnonzero(done):
                 last[number] = info["final_obs"][number]
+            self._check_finite(last)
             return after, last
         if self.mode is AutoresetMode.DISABLED:
             last = after  # the environments' own array is written into
             seeds: Any = [self.next_seed(i) if self.next_seed and done[i] else None for i in range(self.num_envs)]
-            first, _ = self.environments.reset(seed=seeds, options={"reset_mask": done})
-            return self._checked(first), last
+            return self._begun(seed=seeds, options={"reset_mask": done}), last
         return after, after
+
+    def _begun(self, **how: Any) -> np.ndarray:
+        """The observations after a reset."""
+        try:
+            observation, _ = self.environments.reset(**how)
+        except Exception as error:
+            raise UserError(f"environment {self.name}: reset raised {short_message(error)}.") from error
+        return self._checked(observation)
 
     def _note(self, done: np.ndarray) -> None:
         self._ended += zip(self.returns[done].tolist(), self.lengths[done].tolist(), strict=True)
@@ -150,7 +160,11 @@ class EnvironmentAdapter:
         """A copy in float32, or as bytes or numbers of states; the environments write into their own again."""
         if not self.is_float:
             return observation.copy()
-        if not np.isfinite(observation).all():
+        self._check_finite(observation, action)
+        return observation.astype(np.float32)
+
+    def _check_finite(self, observation: np.ndarray, action: np.ndarray | None = None) -> None:
+        if self.is_float and not np.isfinite(observation).all():
             if action is not None:
                 _check_action(action)
             wrong = np.flatnonzero(~np.isfinite(observation).reshape(self.num_envs, -1).all(axis=1))
@@ -158,7 +172,6 @@ class EnvironmentAdapter:
                 f"environment {self.name}: the observation of environment {wrong[0]} has values that are not finite: "
                 f"{np.array2string(observation[wrong[0]], threshold=8)}."
             )
-        return observation.astype(np.float32)
 
     def ended(self) -> Episodes:
         """Episodes that have ended since the last call."""

@@ -1,10 +1,12 @@
 """Making environments by their id: wrappers, time limits, Atari's customs, and what is refused."""
 
+import contextlib
+import functools
 import importlib
 import os
 import sys
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -22,8 +24,8 @@ from gymnasium.wrappers import (
     TimeLimit,
 )
 
-from datamodules.wrappers import LifeIsEpisode
-from toolkit.allow_list import allowed_packages, is_allowed
+from datamodules.wrappers import LifeIsEpisode, PlainReset
+from toolkit.allow_list import allow, allowed_packages, is_allowed
 from toolkit.commands.messages import did_you_mean
 from toolkit.errors import UserError, short_message
 
@@ -98,7 +100,7 @@ class Environments:
         """
         if vectorization == "own":
             return self._own(count)
-        makers = [lambda: self.make(training)] * count
+        makers = [functools.partial(_make_in_worker, self, training, allowed_packages())] * count
         if vectorization == "sync":
             return SyncVectorEnv(makers, copy=False, autoreset_mode=AutoresetMode.SAME_STEP)
         self.make(training).close()  # here the message of what cannot be made can be read
@@ -106,7 +108,7 @@ class Environments:
 
     def evaluation(self, count: int) -> VectorEnv:
         """Several whose episodes begin with the seed that the caller gives."""
-        makers = [lambda: self.make(training=False)] * count
+        makers = [lambda: PlainReset(self.make(training=False))] * count
         return SyncVectorEnv(makers, copy=False, autoreset_mode=AutoresetMode.DISABLED)
 
     def _own(self, count: int) -> VectorEnv:
@@ -122,17 +124,26 @@ class Environments:
         options = dict(self.options)
         if self.max_episode_steps is not None:
             options["max_episode_steps"] = self.max_episode_steps
-        return gymnasium.make_vec(name, count, vectorization_mode="vector_entry_point", **options)
+        with self._told(options):
+            made = gymnasium.make_vec(name, count, vectorization_mode="vector_entry_point", **options)
+        _check_space_pair(made.single_observation_space, made.single_action_space, self.env_id)
+        return made
 
     def _made(self, options: dict[str, Any]) -> gymnasium.Env:
         name = _registered(self.env_id)
-        try:
+        with self._told(options):
             limit = self.max_episode_steps
             if self.atari:
                 limit = -1  # none: it goes around the frame skip
             elif limit is None and gymnasium.spec(name).max_episode_steps is None:
                 limit = TIME_LIMIT
             return gymnasium.make(name, max_episode_steps=limit, **options)
+
+    @contextlib.contextmanager
+    def _told(self, options: dict[str, Any]) -> Iterator[None]:
+        """Say why an environment cannot be made, and what to write instead."""
+        try:
+            yield
         except DependencyNotInstalled as error:
             raise UserError(
                 f'environment {self.env_id}: {error} In this project: pip install "fulgurite[rl]".'
@@ -164,10 +175,17 @@ class Environments:
             raise UserError(
                 f"data.init_args.atari: {self.env_id} is no Atari game without frame skip ({error})."
             ) from error
-        environment = TimeLimit(environment, self.max_episode_steps or ATARI_TIME_LIMIT)
+        if self.max_episode_steps != -1:  # gymnasium's way to say none
+            environment = TimeLimit(environment, self.max_episode_steps or ATARI_TIME_LIMIT)
         if training:
             environment = ClipReward(LifeIsEpisode(environment), -1, 1)
         return FrameStackObservation(environment, 4)
+
+
+def _make_in_worker(environments: Environments, training: bool, packages: Sequence[str]) -> gymnasium.Env:
+    """Make one in this process or another, where what the command line has allowed is not known."""
+    allow(packages)
+    return environments.make(training)
 
 
 def _registered(env_id: str) -> str:
@@ -210,7 +228,10 @@ def check_spaces(environment: gymnasium.Env, env_id: str) -> None:
     Raises:
         UserError: Says which space it is and which wrapper helps.
     """
-    observation, action = environment.observation_space, environment.action_space
+    _check_space_pair(environment.observation_space, environment.action_space, env_id)
+
+
+def _check_space_pair(observation: gymnasium.Space[Any], action: gymnasium.Space[Any], env_id: str) -> None:
     if not (isinstance(observation, Box) or (isinstance(observation, Discrete) and observation.start == 0)):
         raise UserError(
             f"environment {env_id}: its observations are {observation}, and agents read a Box or a Discrete from 0; "
@@ -219,7 +240,8 @@ def check_spaces(environment: gymnasium.Env, env_id: str) -> None:
     if isinstance(action, Discrete) and action.start == 0:
         return
     if isinstance(action, Box) and len(action.shape) == 1 and np.issubdtype(action.dtype, np.floating):
-        if action.is_bounded():
+        width = np.subtract(action.high, action.low, dtype=np.float64)
+        if action.is_bounded() and (width <= np.finfo(np.float32).max).all():
             return
         raise UserError(
             f"environment {env_id}: its actions {action} have no bounds; add a gymnasium.ActionWrapper of your "
@@ -227,5 +249,5 @@ def check_spaces(environment: gymnasium.Env, env_id: str) -> None:
         )
     raise UserError(
         f"environment {env_id}: its actions are {action}, and agents choose from a Discrete from 0 or a bounded, "
-        "one-dimensional Box of floats; add a wrapper to data.init_args.wrappers."
+        "one-dimensional Box of floats; add a gymnasium.ActionWrapper of your own to data.init_args.wrappers."
     )

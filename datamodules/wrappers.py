@@ -10,6 +10,14 @@ from gymnasium.spaces import Box
 from toolkit.errors import UserError
 
 
+class PlainReset(gymnasium.Wrapper):
+    """Resets with None for options that are empty, as gymnasium's vector environments pass them on."""
+
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
+        """As the environment that is wrapped."""
+        return self.env.reset(seed=seed, options=options or None)
+
+
 class SelectObservation(gymnasium.ObservationWrapper):
     """Shows some of an observation's numbers only; without velocities, a policy needs a memory.
 

@@ -5,6 +5,7 @@ from typing import Any
 import gymnasium
 import numpy as np
 from gymnasium.spaces import Box, Dict, Discrete, MultiBinary, Text
+from gymnasium.vector import SyncVectorEnv
 
 
 class Counting(gymnasium.Env):
@@ -47,11 +48,18 @@ class Bandit(gymnasium.Env):
 
 
 class Faulty(Counting):
-    """Fails at its third step in the way that it is told."""
+    """Fails at its third step, or at its second episode's begin, in the way that it is told."""
 
     def __init__(self, fault: str) -> None:
-        super().__init__(ends=5)
+        super().__init__(ends=3 if fault == "last observation" else 5)
         self.fault = fault
+
+    def reset(self, *, seed: int | None = None, options: Any = None) -> tuple[np.ndarray, dict[str, Any]]:
+        if self.fault == "reset" and self.episode == 1:
+            raise RuntimeError("no more levels")
+        if self.fault == "options" and options is not None:
+            raise RuntimeError(f"unknown options {options}")
+        return super().reset(seed=seed, options=options)
 
     def step(self, action: Any) -> tuple[np.ndarray, float, bool, bool, dict[str, Any]]:
         observation, reward, *rest = super().step(action)
@@ -62,9 +70,19 @@ class Faulty(Counting):
                 raise RuntimeError("the motor stands still")
             if self.fault == "reward":
                 reward = float("nan")
-            if self.fault == "observation":
+            if self.fault in ("observation", "last observation"):
                 observation = np.array([1, np.inf], dtype=np.float32)
         return observation, reward, *rest
+
+
+class Strict(Counting):
+    """Takes no action but those of its space, whose bounds float32 rounds beyond themselves."""
+
+    action_space = Box(-0.1, 0.1, (1,), np.float64)
+
+    def step(self, action: Any) -> tuple[np.ndarray, float, bool, bool, dict[str, Any]]:
+        assert self.action_space.contains(action), action
+        return super().step(0)
 
 
 class Spaces(Counting):
@@ -75,10 +93,26 @@ class Spaces(Counting):
         spaces = {"box": Counting.observation_space, "dict": Dict({"a": Discrete(2)}), "text": Text(3)}
         self.observation_space = spaces[observation]
         unbounded = Box(-np.inf, np.inf, (1,), np.float32)
-        actions = {"discrete": Discrete(2), "from one": Discrete(2, start=1), "binary": MultiBinary(2)}
+        largest = float(np.finfo(np.float32).max)
+        huge = Box(-largest, largest, (1,), np.float32)
+        actions = {"huge": huge, "discrete": Discrete(2), "from one": Discrete(2, start=1), "binary": MultiBinary(2)}
         integers = Box(0, 9, (1,), np.int64)
         self.action_space = {**actions, "unbounded": unbounded, "integers": integers}[action]
 
 
-for name, kind in (("Counting", Counting), ("Bandit", Bandit), ("Faulty", Faulty), ("Spaces", Spaces)):
+for name, kind in (
+    ("Counting", Counting),
+    ("Bandit", Bandit),
+    ("Faulty", Faulty),
+    ("Spaces", Spaces),
+    ("Strict", Strict),
+):
     gymnasium.register(f"{name}-v0", kind, disable_env_checker=True)
+
+
+def many(num_envs: int = 1) -> SyncVectorEnv:
+    """A vector form that takes no limit."""
+    return SyncVectorEnv([Counting] * num_envs)
+
+
+gymnasium.register("Many-v0", Counting, vector_entry_point=many, disable_env_checker=True)

@@ -4,7 +4,8 @@ import pytest
 from gymnasium.vector import AsyncVectorEnv, AutoresetMode, SyncVectorEnv
 
 from datamodules.adapter import EnvironmentAdapter, Step
-from tests.environments import Bandit, Counting, Faulty
+from datamodules.environments import Environments
+from tests.environments import Bandit, Counting, Faulty, Strict
 from toolkit.errors import UserError
 
 MODES = [AutoresetMode.SAME_STEP, AutoresetMode.NEXT_STEP, AutoresetMode.DISABLED]
@@ -125,3 +126,27 @@ def test_one_without_a_mode_is_refused() -> None:
     environments.metadata = {}
     with pytest.raises(UserError, match="does not say how it resets"):
         EnvironmentAdapter(environments, "Bandit-v0")
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_the_last_observation_of_an_episode_is_looked_at(mode: AutoresetMode) -> None:
+    made = EnvironmentAdapter(SyncVectorEnv([lambda: Faulty("last observation")], autoreset_mode=mode), "Faulty")
+    made.reset(0)
+    with pytest.raises(UserError, match=r"observation of environment 0 has values that are not finite: \[ *1\. +inf"):
+        kept(made, 3)
+
+
+def test_an_action_that_is_rounded_beyond_the_bounds_is_the_bound() -> None:
+    made = EnvironmentAdapter(SyncVectorEnv([Strict] * 2, autoreset_mode=MODES[0]), "Strict")
+    made.reset(0)
+    assert made.step(np.array([[0.1], [-0.1]], dtype=np.float32)).reward.tolist() == [1, 1]
+
+
+def test_evaluation_resets_as_training_does() -> None:
+    plain = EnvironmentAdapter(Environments("Faulty-v0", {"fault": "options"}).evaluation(1), "Faulty")
+    plain.reset(0)
+    assert kept(plain, 6)[0][5][-1]  # the second episode has begun
+    failing = EnvironmentAdapter(Environments("Faulty-v0", {"fault": "reset"}).evaluation(1), "Faulty")
+    failing.reset(0)
+    with pytest.raises(UserError, match="environment Faulty: reset raised RuntimeError: no more levels"):
+        kept(failing, 6)

@@ -1,6 +1,7 @@
 import functools
 import os
 import sys
+from pathlib import Path
 
 import gymnasium
 import numpy as np
@@ -14,8 +15,9 @@ from gymnasium.wrappers import (
     TimeLimit,
 )
 
-from datamodules.environments import Environments
+from datamodules.environments import Environments, _make_in_worker
 from tests import environments
+from toolkit import allow_list
 from toolkit.errors import UserError
 
 assert environments
@@ -33,6 +35,7 @@ assert environments
         ("Spaces-v0", {"action": "binary"}, "actions are MultiBinary"),
         ("Spaces-v0", {"action": "from one"}, "actions are Discrete"),
         ("Spaces-v0", {"action": "unbounded"}, "have no bounds.*ActionWrapper"),
+        ("Spaces-v0", {"action": "huge"}, "have no bounds.*ActionWrapper"),
         ("Spaces-v0", {"action": "integers"}, "actions are Box.*int64.*Box of floats"),
         ("Spaces-v0", {"action": "5x5"}, "Spaces-v0: it cannot be made with the options .*5x5.*: KeyError: '5x5'"),
     ],
@@ -133,3 +136,27 @@ def test_mujoco_draws_without_a_desktop(monkeypatch: pytest.MonkeyPatch) -> None
     assert "MUJOCO_GL" not in os.environ
     Environments("InvertedPendulum-v5").make(training=False, render=True).close()
     assert os.environ["MUJOCO_GL"] == "egl"
+
+
+def test_a_vector_form_that_takes_no_limit_is_told() -> None:
+    assert Environments("Many-v0").vector(3, "own", training=True).num_envs == 3
+    with pytest.raises(UserError, match=r"options: Many-v0 does not take them .*max_episode_steps"):
+        Environments("Many-v0", max_episode_steps=5).vector(3, "own", training=True)
+
+
+def test_atari_without_a_limit() -> None:
+    made = Environments("PongNoFrameskip-v4", atari=True, max_episode_steps=-1).make(training=True)
+    layer = made
+    while isinstance(layer, gymnasium.Wrapper):
+        assert not isinstance(layer, TimeLimit)
+        layer = layer.env
+
+
+def test_a_worker_allows_what_the_command_line_has(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A process that is spawned knows of no options, and the working directory may lie elsewhere."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(allow_list, "_named", set())
+    made = Environments("tests.environments:Counting-v0")
+    with pytest.raises(UserError, match="add --allow tests"):
+        made.make(training=True)
+    _make_in_worker(made, True, ["tests"])

@@ -13,7 +13,7 @@ from toolkit.commands.evaluate import stored_run
 from toolkit.commands.parts import Parts
 from toolkit.commands.toolkit_cli import ToolkitCLI
 from toolkit.errors import UserError
-from toolkit.reinforcement.player import Watched, play_and_watch
+from toolkit.reinforcement.player import Watched, check_renders, play_and_watch
 from toolkit.reinforcement.reinforcement_task import ReinforcementTask
 
 FRAMES_PER_SECOND = 30
@@ -53,7 +53,9 @@ def play(args: Sequence[str], parts: Parts) -> list[Watched]:
         agent = load(checkpoint)
         if not isinstance(agent, ReinforcementTask):
             raise UserError(f"play: {type(agent).__name__} plays nothing; give a checkpoint of an agent.")
-        data: Any = ToolkitCLI("play", arguments, parts).datamodule
+        cli = ToolkitCLI("play", arguments, parts)
+        _check_fits(agent, cli.model, checkpoint)
+        data: Any = cli.datamodule
     films = options.video != "none" and _can_film(data, is_asked=options.video is not None)
     watched = []
     print(f"{'episode':>8} {'seed':>8} {'return':>12} {'length':>8}")
@@ -71,10 +73,20 @@ def play(args: Sequence[str], parts: Parts) -> list[Watched]:
     return watched
 
 
+def _check_fits(agent: ReinforcementTask, of_environment: Any, checkpoint: Path) -> None:
+    """Refuse an environment whose observations or actions are not those that the agent was trained on."""
+    ours, theirs = ({name: value.shape for name, value in one.state_dict().items()} for one in (agent, of_environment))
+    if ours != theirs:
+        raise UserError(
+            f"play: the agent of {str(checkpoint)!r} does not fit the observations and actions of this environment; "
+            "play it in the one that it was trained in, or with options and wrappers that keep these."
+        )
+
+
 def _can_film(data: Any, is_asked: bool) -> bool:
     """Whether the environment draws pictures; who has not asked for a film is only told."""
     try:
-        data.player().close()
+        check_renders(data.player())
     except UserError as error:
         if is_asked:
             raise

@@ -14,7 +14,7 @@ from toolkit.experience import PolicyStep, ReplaySource, Transitions
 from toolkit.losses.categorical_projection import categorical_divergence, categorical_projection
 from toolkit.reinforcement.exploration import Exploration
 from toolkit.reinforcement.networks.q_network import QNetwork
-from toolkit.reinforcement.reinforcement_task import ReinforcementTask
+from toolkit.reinforcement.reinforcement_task import ReinforcementTask, trained
 from toolkit.task import SchedulerConfig
 
 
@@ -203,6 +203,6 @@ class DQN(ReinforcementTask):
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
         """Of Q alone: the target follows it."""
-        trained = [parameter for parameter in self.net.parameters() if parameter.requires_grad]
-        optimizer = self.optimizer(trained) if self.optimizer else torch.optim.Adam(trained, lr=1e-4, fused=True)
+        parameters = trained(self.net.parameters())
+        optimizer = self.optimizer(parameters) if self.optimizer else torch.optim.Adam(parameters, lr=1e-4, fused=True)
         return [self._scheduled(optimizer)]

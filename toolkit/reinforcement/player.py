@@ -5,6 +5,7 @@ from typing import Any, NamedTuple
 import gymnasium
 import numpy as np
 import torch
+from gymnasium.spaces import Box
 
 from toolkit.errors import UserError, short_message
 from toolkit.reinforcement.reinforcement_task import ReinforcementTask
@@ -45,6 +46,8 @@ def play_and_watch(agent: ReinforcementTask, environment: gymnasium.Env, seed: i
                 batch = batch.float() if batch.is_floating_point() else batch
                 start = torch.tensor([length == 0], device=agent.device)
                 action = agent.environment_action(agent.greedy(batch, start))[0].cpu().numpy()
+                if isinstance(space := environment.action_space, Box):  # rounded, it may lie beyond the bounds
+                    action = np.clip(action, space.low, space.high).astype(space.dtype)
                 action = action[()]  # a discrete one as a number: toy text looks it up in a dict
                 observation, reward, over = _stepped(environment, action)
                 total, length = total + reward, length + 1
@@ -52,6 +55,19 @@ def play_and_watch(agent: ReinforcementTask, environment: gymnasium.Env, seed: i
     finally:
         environment.close()
     return Watched(total, length, film.frames)
+
+
+def check_renders(environment: gymnasium.Env) -> None:
+    """Draw one picture, and close the environment.
+
+    Raises:
+        UserError: It cannot be drawn, such as for want of a package or of a display.
+    """
+    try:
+        _begun(environment, seed=0)
+        _rendered(environment)
+    finally:
+        environment.close()
 
 
 def _begun(environment: gymnasium.Env, seed: int) -> Any:

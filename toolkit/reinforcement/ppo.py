@@ -21,7 +21,7 @@ from toolkit.nn.running_normalizer import RunningNormalizer
 from toolkit.reinforcement.advantage import generalized_advantage
 from toolkit.reinforcement.minibatches import Minibatch, minibatches_of_sequences, minibatches_of_steps
 from toolkit.reinforcement.networks.actor_critic import ActorCritic
-from toolkit.reinforcement.reinforcement_task import ReinforcementTask
+from toolkit.reinforcement.reinforcement_task import ReinforcementTask, trained
 from toolkit.task import SchedulerConfig
 
 
@@ -284,7 +284,7 @@ class PPO(ReinforcementTask):
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
         """One for actor and critic."""
-        parameters = list(self.net.parameters())
+        parameters = trained(self.net.parameters())
         optimizer = self.optimizer(parameters) if self.optimizer else torch.optim.Adam(parameters, lr=3e-4, eps=1e-5)
         scheduled = self._scheduled(optimizer)
         return scheduled if "lr_scheduler" in scheduled else optimizer

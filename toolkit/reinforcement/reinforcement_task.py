@@ -4,7 +4,7 @@ import contextlib
 import math
 import os
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
@@ -20,6 +20,11 @@ from toolkit.manual_task import ManualTask
 from toolkit.types import Stage, StepOutput
 
 EPISODES = ("return_mean", "length_mean")
+
+
+def trained(parameters: Iterable[Tensor]) -> list[Tensor]:
+    """Those that are not frozen."""
+    return [parameter for parameter in parameters if parameter.requires_grad]
 
 
 @dataclass(slots=True)
@@ -237,10 +242,11 @@ class ReinforcementTask(ManualTask, ABC):
                 that sum as a loss.
         """
         optimizer = self.trainer.optimizers[number]
-        parameters = list(parameters_of(optimizer))
-        for parameter, gradient in zip(parameters, torch.autograd.grad(loss, parameters, weight), strict=True):
+        parameters = trained(parameters_of(optimizer))
+        gradients = torch.autograd.grad(loss, parameters, weight, allow_unused=True)
+        for parameter, gradient in zip(parameters, gradients, strict=True):
             # torch's fused optimizers read the memory in order, whatever the strides (a sum's gradient has stride 0)
-            parameter.grad = gradient.contiguous()
+            parameter.grad = None if gradient is None else gradient.contiguous()
         self._average_over_ranks(parameters)
         if self.gradient_clip_val is not None:
             self._clip(parameters, self.gradient_clip_val)
@@ -249,13 +255,14 @@ class ReinforcementTask(ManualTask, ABC):
 
     def _clip(self, parameters: Sequence[Tensor], longest: float) -> None:
         """As torch's own function, which takes twice as long."""
-        gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
+        with_gradient = [(parameter, parameter.grad) for parameter in parameters if parameter.grad is not None]
+        gradients = [gradient for _, gradient in with_gradient]
         norms = torch.stack(torch._foreach_norm(gradients))
         if norms.device.type == "cpu" and math.hypot(*norms.tolist()) <= longest:  # elsewhere to ask would be to wait
             return
         norm = torch.linalg.vector_norm(norms)
         clipped = torch._foreach_div(gradients, (norm / longest).clamp_(min=1))
-        for parameter, gradient in zip(parameters, clipped, strict=True):  # not in place: two may be one tensor
+        for (parameter, _), gradient in zip(with_gradient, clipped, strict=True):  # not in place: two may be one tensor
             parameter.grad = gradient
 
     def _horizon(self, interval: Literal["step", "epoch"]) -> int:

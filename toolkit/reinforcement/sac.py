@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from toolkit.errors import UserError
 from toolkit.experience import PolicyStep, ReplaySource, Transitions
 from toolkit.reinforcement.networks.soft_actor_critic import SoftActorCritic
-from toolkit.reinforcement.reinforcement_task import ReinforcementTask
+from toolkit.reinforcement.reinforcement_task import ReinforcementTask, trained
 from toolkit.task import SchedulerConfig
 
 ACTOR, CRITICS, TEMPERATURE = 0, 1, 2
@@ -166,8 +166,8 @@ class SAC(ReinforcementTask):
     def configure_optimizers(self) -> OptimizerLRScheduler:
         """The actor's, the critics' and, where it is learned, the temperature's."""
         learners: list[tuple[OptimizerCallable | None, list[Tensor]]] = [
-            (self.optimizer, [*self.net.actor.parameters()]),
-            (self.critic_optimizer or self.optimizer, [*self.net.critics.parameters()]),
+            (self.optimizer, trained(self.net.actor.parameters())),
+            (self.critic_optimizer or self.optimizer, trained(self.net.critics.parameters())),
         ]
         if self.learns_temperature:
             learners.append((self.optimizer, [self.log_temperature]))

@@ -2,6 +2,8 @@ from pathlib import Path
 
 import PIL.Image
 import pytest
+from gymnasium.envs.classic_control import CartPoleEnv
+from gymnasium.error import DependencyNotInstalled
 
 from cli import main
 from tests.conformance import CASES
@@ -58,6 +60,26 @@ def test_what_is_no_agent(workdir: Path, capsys: pytest.CaptureFixture[str]) -> 
     with pytest.raises(SystemExit):
         main(["play", str(made.run_folder)])
     assert "ImageClassification plays nothing" in capsys.readouterr().err
+
+
+def test_without_what_draws_it_plays_on(
+    run: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def render(self: CartPoleEnv) -> None:
+        raise DependencyNotInstalled("pygame is not installed")
+
+    monkeypatch.setattr(CartPoleEnv, "render", render)
+    assert len(main(["play", run, "--episodes", "2"])) == 2
+    assert "no film: the environment cannot be rendered: DependencyNotInstalled: pygame" in capsys.readouterr().out
+    with pytest.raises(SystemExit):
+        main(["play", run, "--video", "a.gif"])
+    assert "pygame is not installed" in capsys.readouterr().err
+
+
+def test_an_environment_of_another_kind_is_refused(run: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main(["play", run, "--data.env_id=Acrobot-v1"])
+    assert "does not fit the observations and actions of this environment" in capsys.readouterr().err
 
 
 def test_an_environment_that_draws_nothing(

@@ -1,9 +1,10 @@
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from torch import nn
 
 from cli import main
 from tests.conformance import CASES, agent
@@ -142,3 +143,33 @@ def test_a_fit_from_the_best_checkpoint_says_that_it_begins_without_a_memory(wor
     words[words.index("--trainer.max_epochs=1")] = "--trainer.max_epochs=2"
     with pytest.warns(UserWarning, match=r"experience: .*best.ckpt holds none, .* from its last.ckpt"):
         main([*words, f"--ckpt_path={best}"])
+
+
+class PartlyUsed(QNetwork):
+    """With a layer that nothing comes through."""
+
+    def __init__(self, observation_shape: Sequence[int], num_actions: int) -> None:
+        super().__init__(observation_shape, num_actions, encoder=MLPEncoder([8]))
+        self.unused = nn.Linear(2, 2)
+
+
+def test_a_layer_without_use_gets_no_gradient(workdir: Path) -> None:
+    words = [word for word in CASES[DQN].arguments if not word.startswith("--model.net")]
+    module = PartlyUsed.__module__
+    words += [f"--model.net={module}.PartlyUsed", "--allow=tests", "--model.gradient_clip_val=0.001"]
+    made = main(["fit", *words, *QUICK])
+    (optimizer,) = made.trainer.optimizers
+    moved = {name for name, parameter in made.model.net.named_parameters() if parameter in optimizer.state}
+    assert moved == {name for name, _ in made.model.net.named_parameters() if not name.startswith("unused")}
+
+
+@pytest.mark.parametrize(("task_class", "part"), [(DQN, "encoder"), (PPO, "encoder"), (SAC, "actor.encoder")])
+def test_what_is_frozen_stays(task_class: type[ReinforcementTask], part: str, workdir: Path) -> None:
+    words = ["--trainer.callbacks+=Freeze", f"--trainer.callbacks.names=[{part}]"]
+    made = main(["fit", *CASES[task_class].arguments, *QUICK, *words])
+    frozen = [p for name, p in made.model.net.named_parameters() if name.startswith(part)]
+    assert frozen
+    assert not any(parameter.requires_grad for parameter in frozen)
+    stepped = [p for optimizer in made.trainer.optimizers for p in optimizer.state]
+    assert stepped
+    assert not any(one is other for one in stepped for other in frozen)

@@ -45,8 +45,8 @@ class MLPEncoder(Encoder):
         """The layers."""
         if not observation_shape:
             raise UserError(
-                "model.init_args.net: the observations are numbers of states, which MLPEncoder does not read; add "
-                "gymnasium.wrappers.FlattenObservation to data.init_args.wrappers."
+                "model.init_args.net: an observation is a single number (of a state, or a Box of shape ()), which "
+                "MLPEncoder does not read; add gymnasium.wrappers.FlattenObservation to data.init_args.wrappers."
             )
         widths = [math.prod(observation_shape), *self.hidden]
         layers: list[nn.Module] = [nn.Flatten()] if len(observation_shape) > 1 else []
