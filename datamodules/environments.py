@@ -100,11 +100,12 @@ class Environments:
         """
         if vectorization == "own":
             return self._own(count)
-        makers = [functools.partial(_make_in_worker, self, training, allowed_packages())] * count
         if vectorization == "sync":
+            makers = [lambda: self.make(training)] * count
             return SyncVectorEnv(makers, copy=False, autoreset_mode=AutoresetMode.SAME_STEP)
         self.make(training).close()  # here the message of what cannot be made can be read
-        return AsyncVectorEnv(makers, copy=False, autoreset_mode=AutoresetMode.SAME_STEP)
+        workers = [functools.partial(_make_in_worker, self, training, allowed_packages())] * count
+        return AsyncVectorEnv(workers, copy=False, autoreset_mode=AutoresetMode.SAME_STEP)
 
     def evaluation(self, count: int) -> VectorEnv:
         """Several whose episodes begin with the seed that the caller gives."""
@@ -183,7 +184,7 @@ class Environments:
 
 
 def _make_in_worker(environments: Environments, training: bool, packages: Sequence[str]) -> gymnasium.Env:
-    """Make one in this process or another, where what the command line has allowed is not known."""
+    """Make one in a process that may have been spawned, and does not know what the command line has allowed."""
     allow(packages)
     return environments.make(training)
 
