@@ -72,8 +72,9 @@ class Preemption(Callback):
     ) -> None:
         """Leave between two batches of a validation."""
         self._validation_batches += 1
-        is_between = not trainer.fit_loop._should_accumulate()
-        if self._handlers and is_between and self._is_told(trainer, self._validation_batches):
+        if not self._handlers or trainer.fit_loop._should_accumulate():
+            return
+        if self._is_told(trainer, self._validation_batches):
             self._leaves_validation = True
             self._leave(trainer)
 
