@@ -17,7 +17,7 @@ from gymnasium.spaces import Box
 from gymnasium.vector import AutoresetMode
 
 from toolkit.errors import UserError, short_message
-from toolkit.experience import Episodes
+from toolkit.experience import Episodes, within
 
 
 class Step(NamedTuple):
@@ -64,7 +64,7 @@ class EnvironmentAdapter:
         self.is_float = np.issubdtype(environments.single_observation_space.dtype, np.floating)
         action_space = environments.single_action_space
         self.bounds = (action_space.low, action_space.high) if isinstance(action_space, Box) else None
-        """Of continuous actions, in the environment's own precision."""
+        """Least and largest action, ``(A,)``, of continuous ones."""
         self.all = np.ones(self.num_envs, dtype=bool)
         self.only_reset = np.zeros(self.num_envs, dtype=bool)
         """Where the next step ignores its action; of ``NEXT_STEP``."""
@@ -96,8 +96,8 @@ class EnvironmentAdapter:
             action: ``(N,)`` or ``(N, A)``, in the environment's units.
         """
         before = self.observation
-        if self.bounds is not None:  # from [-1, 1] to the bounds in float32, an action may be rounded beyond them
-            action = np.minimum(np.maximum(action, self.bounds[0]), self.bounds[1])
+        if self.bounds is not None:
+            action = within(action, *self.bounds)
         try:
             raw, reward, terminated, truncated, info = self.environments.step(action)
         except Exception as error:

@@ -7,8 +7,22 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from typing import NamedTuple, Protocol
 
+import numpy as np
 import torch
 from torch import Tensor
+
+
+def within(action: np.ndarray, low: np.ndarray, high: np.ndarray) -> np.ndarray:
+    """Continuous actions ``(..., A)`` in the precision of their bounds ``(A,)``, and not rounded beyond these.
+
+    >>> low, high = np.full(1, -0.1), np.full(1, 0.1)
+    >>> action = np.float32([0.1])
+    >>> bool(action > high), bool(within(action, low, high) > high)
+    (True, False)
+    """
+    # twice as fast as np.clip, which counts: each step of the environments passes here
+    bounded: np.ndarray = np.minimum(np.maximum(action, low), high)
+    return bounded.astype(low.dtype, copy=False)
 
 
 class PolicyStep(NamedTuple):

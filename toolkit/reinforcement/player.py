@@ -8,6 +8,7 @@ import torch
 from gymnasium.spaces import Box
 
 from toolkit.errors import UserError, short_message
+from toolkit.experience import within
 from toolkit.reinforcement.reinforcement_task import ReinforcementTask
 
 
@@ -46,8 +47,8 @@ def play_and_watch(agent: ReinforcementTask, environment: gymnasium.Env, seed: i
                 batch = batch.float() if batch.is_floating_point() else batch
                 start = torch.tensor([length == 0], device=agent.device)
                 action = agent.environment_action(agent.greedy(batch, start))[0].cpu().numpy()
-                if isinstance(space := environment.action_space, Box):  # rounded, it may lie beyond the bounds
-                    action = np.clip(action, space.low, space.high).astype(space.dtype)
+                if isinstance(space := environment.action_space, Box):
+                    action = within(action, space.low, space.high)
                 action = action[()]  # a discrete one as a number: toy text looks it up in a dict
                 observation, reward, over = _stepped(environment, action)
                 total, length = total + reward, length + 1
