@@ -44,8 +44,9 @@ class Environments:
         env_id: Registered with gymnasium; ``module:Name-v0`` imports the module first.
         options: Arguments of the environment.
         wrappers: Put around it, in this order.
-        max_episode_steps: After which an episode is cut; the environment's own if None, 1000 where it has none. Of
-            Atari the agent's steps, each of four frames, and 27,000 if None.
+        max_episode_steps: After which an episode is cut, -1 for never; the environment's own if None, 1000 where it has
+            none, but for its own vector form, which then has none either. Of Atari the agent's steps, each of four
+            frames, and 27,000 if None.
         atari: Whether to treat it as the Atari agents do.
     """
 
@@ -87,7 +88,7 @@ class Environments:
                     f"data.init_args.wrappers: {name} cannot be put around {self.env_id} ({error})."
                 ) from error
         _check_layers(environment)
-        check_spaces(environment, self.env_id)
+        check_spaces(environment.observation_space, environment.action_space, self.env_id)
         return environment
 
     def vector(self, count: int, vectorization: Literal["sync", "async", "own"], training: bool) -> VectorEnv:
@@ -122,12 +123,17 @@ class Environments:
             raise UserError(
                 f"data.init_args.vectorization: {self.env_id} has no vector form of its own; write sync or async."
             )
+        if self.max_episode_steps == -1:
+            raise UserError(
+                "data.init_args.max_episode_steps: -1, for never, is known to single environments only; write a number "
+                "of steps, or vectorization: sync."
+            )
         options = dict(self.options)
         if self.max_episode_steps is not None:
             options["max_episode_steps"] = self.max_episode_steps
         with self._told(options):
             made = gymnasium.make_vec(name, count, vectorization_mode="vector_entry_point", **options)
-        _check_space_pair(made.single_observation_space, made.single_action_space, self.env_id)
+        check_spaces(made.single_observation_space, made.single_action_space, self.env_id)
         return made
 
     def _made(self, options: dict[str, Any]) -> gymnasium.Env:
@@ -223,16 +229,12 @@ def _check_layers(environment: gymnasium.Env) -> None:
         layer = layer.env
 
 
-def check_spaces(environment: gymnasium.Env, env_id: str) -> None:
+def check_spaces(observation: gymnasium.Space[Any], action: gymnasium.Space[Any], env_id: str) -> None:
     """Refuse what no agent here reads or does.
 
     Raises:
         UserError: Says which space it is and which wrapper helps.
     """
-    _check_space_pair(environment.observation_space, environment.action_space, env_id)
-
-
-def _check_space_pair(observation: gymnasium.Space[Any], action: gymnasium.Space[Any], env_id: str) -> None:
     if not (isinstance(observation, Box) or (isinstance(observation, Discrete) and observation.start == 0)):
         raise UserError(
             f"environment {env_id}: its observations are {observation}, and agents read a Box or a Discrete from 0; "

@@ -96,8 +96,7 @@ class GymnasiumDataModule(DataSource, HoldsExperience):
             environment's own vector form (``own``).
         wrappers: Put around each environment, in this order, such as ``gymnasium.wrappers.RescaleAction``.
         options: Arguments of the environment.
-        max_episode_steps: After which an episode is cut; the environment's own if None, 1000 where it has none, and
-            27,000 of Atari, where they are the agent's steps, of four frames each.
+        max_episode_steps: As of `datamodules.environments.Environments`.
         atari: Whether to treat it as the Atari agents do: frame skip 4, 84 x 84 grey pixels, the last four frames.
         val_episodes: Episodes of a validation.
         test_episodes: Episodes of a test.

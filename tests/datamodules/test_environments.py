@@ -142,6 +142,8 @@ def test_a_vector_form_that_takes_no_limit_is_told() -> None:
     assert Environments("Many-v0").vector(3, "own", training=True).num_envs == 3
     with pytest.raises(UserError, match=r"options: Many-v0 does not take them .*max_episode_steps"):
         Environments("Many-v0", max_episode_steps=5).vector(3, "own", training=True)
+    with pytest.raises(UserError, match="-1, for never, is known to single environments only"):
+        Environments("CartPole-v1", max_episode_steps=-1).vector(3, "own", training=True)
 
 
 def test_atari_without_a_limit() -> None:
