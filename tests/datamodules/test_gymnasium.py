@@ -1,3 +1,6 @@
+from types import SimpleNamespace
+from typing import Any
+
 import pytest
 import torch
 from gymnasium.spaces import Discrete
@@ -138,6 +141,23 @@ def test_of_very_many_actions_some_are_tried(monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setattr(Evaluation, "play", play)
     data.baseline("val")
     assert steps == [gymnasium.CONSTANTS_STEPS // gymnasium.MOST_CONSTANTS] * 20 + [gymnasium.BASELINE_STEPS]
+
+
+def test_episodes_that_are_cut_begin_elsewhere_at_each_resume() -> None:
+    data = GymnasiumDataModule("CartPole-v1", num_envs=2)
+    data.train_dataloader()
+    data.saves_experience = True
+    state = data.state_dict()
+    state["ranks"][0]["environments"] = None  # as of those whose state cannot be read
+    begun = []
+    for ready in (40, 80, 40):
+        progress = SimpleNamespace(batch_progress=SimpleNamespace(total=SimpleNamespace(ready=ready)))
+        trainer: Any = SimpleNamespace(global_rank=0, world_size=1, fit_loop=SimpleNamespace(epoch_loop=progress))
+        data.trainer = trainer
+        data._go_on(state)
+        begun.append(torch.from_numpy(data.experience.adapter.observation))
+    assert torch.equal(begun[0], begun[2])
+    assert not torch.equal(begun[0], begun[1])
 
 
 @pytest.mark.parametrize(("total", "ranks"), [(100, 1), (200, 2)])
