@@ -184,18 +184,19 @@ def _read(path: Path) -> dict[str, Any]:
         for record in document[part]:
             if not isinstance(record, dict) or any(name not in record for name in names):
                 raise UserError(f"data: {str(path)!r}: each of its {part} needs {' and '.join(names)}, got {record}.")
-            _check_ids(path, part, record, ("id",))
+            _read_ids(path, part, record, ("id",))
     for record in document["annotations"]:
         if not isinstance(record, dict):
             raise UserError(
                 f"data: {str(path)!r}: each of its annotations is an object such as "
                 f'{{"id": 1, "image_id": 1, "category_id": 1, "bbox": [left, top, width, height]}}, got {record!r:.80}.'
             )
-        _check_ids(path, "annotations", record, ("id", "image_id", "category_id"))
+        _read_ids(path, "annotations", record, ("id", "image_id", "category_id"))
     return document  # type: ignore[no-any-return]
 
 
-def _check_ids(path: Path, part: str, record: dict[str, Any], names: Sequence[str]) -> None:
+def _read_ids(path: Path, part: str, record: dict[str, Any], names: Sequence[str]) -> None:
+    """Make numbers of what stands for one, and refuse what is neither a number nor a text."""
     for name in names:
         value = record.get(name)
         if isinstance(value, float) and value.is_integer():  # 3.0, as a table with gaps writes it, is 3
